@@ -1,0 +1,37 @@
+"""Child registries of MMSegmentation's, all with the scope ``mmseg_uhr``.
+
+A config that keeps ``default_scope = 'mmseg'`` names our types with the scope,
+e.g. ``type='mmseg_uhr.HGNHead'``; MMEngine then imports this module and the
+``locations`` below by itself.
+"""
+
+from mmengine.registry import Registry
+from mmseg import registry as mmseg_registry
+
+_SCOPE = 'mmseg_uhr'
+
+
+def _child(name: str, *locations: str) -> Registry:
+    """Make the child of ``mmseg.registry.<name>``.
+
+    Args:
+        name (str): Attribute of :mod:`mmseg.registry`, e.g. ``'MODELS'``.
+        *locations (str): Sub-packages of ``mmseg_uhr`` that hold the types.
+
+    Returns:
+        Registry: An empty registry with scope ``mmseg_uhr``.
+    """
+    parent = getattr(mmseg_registry, name)
+    return Registry(
+        parent.name,
+        parent=parent,
+        scope=_SCOPE,
+        locations=[f'{_SCOPE}.{location}' for location in locations],
+    )
+
+
+DATASETS = _child('DATASETS', 'datasets')
+TRANSFORMS = _child('TRANSFORMS', 'datasets.transforms')
+MODELS = _child('MODELS', 'models')
+HOOKS = _child('HOOKS', 'engine.hooks')
+METRICS = _child('METRICS', 'evaluation.metrics')
