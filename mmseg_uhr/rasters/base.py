@@ -1,0 +1,191 @@
+"""What every raster can do: be read by window, at any resolution."""
+
+from abc import ABC, abstractmethod
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+RESAMPLINGS = ('area', 'nearest')
+
+
+class RasterError(ValueError):
+    """A raster that cannot be opened, read or written as asked.
+
+    Args:
+        name (str): Path of the raster.
+        problem (str): What was found, what was expected, and the way out.
+    """
+
+    def __init__(self, name: str, problem: str) -> None:
+        super().__init__(f'{name}: {problem}')
+        self.name = name
+        self.problem = problem
+
+    def __reduce__(self) -> tuple:
+        # Workers send their exceptions to the main process by pickle.
+        return type(self), (self.name, self.problem)
+
+
+class GeoReference(NamedTuple):
+    """Where a raster lies on the Earth.
+
+    Args:
+        crs (rasterio.crs.CRS): Coordinate reference system.
+        transform (affine.Affine): From pixel (column, row) to coordinates.
+    """
+
+    crs: Any
+    transform: Any
+
+
+class Placement(NamedTuple):
+    """The part of a window that lies on the raster.
+
+    Args:
+        inside (tuple[int]): Window ``(y, x, h, w)`` on the raster, pixels.
+        box (tuple[int]): Its place ``(y, x, h, w)`` in the view, pixels.
+    """
+
+    inside: tuple[int, int, int, int]
+    box: tuple[int, int, int, int]
+
+
+def place(
+    window: tuple[int, int, int, int],
+    shape: tuple[int, int],
+    size: tuple[int, int],
+) -> Placement | None:
+    """Tell which pixels of a raster a view shows, and where.
+
+    Args:
+        window (tuple[int]): ``(y, x, h, w)`` in raster pixels; may stick out.
+        shape (tuple[int]): ``(H, W)`` of the raster.
+        size (tuple[int]): ``(h, w)`` of the view.
+
+    Returns:
+        Placement | None: None if the view shows no pixel of the raster.
+    """
+    starts, lengths, box_starts, box_lengths = [], [], [], []
+    for begin, length, full, out in zip(
+        window[:2], window[2:], shape, size, strict=True
+    ):
+        first, last = max(begin, 0), min(begin + length, full)
+        box_first = round((first - begin) * out / length)
+        box_last = round((last - begin) * out / length)
+        if last <= first or box_last <= box_first:
+            return None
+        starts.append(first)
+        lengths.append(last - first)
+        box_starts.append(box_first)
+        box_lengths.append(box_last - box_first)
+    return Placement((*starts, *lengths), (*box_starts, *box_lengths))
+
+
+class Raster(ABC):
+    """Pixels that can be read by rectangle.
+
+    Attributes:
+        name (str): Path of the file, or what to call it in messages.
+        shape (tuple[int]): ``(H, W)`` in pixels.
+        bands (int): Number of bands that :meth:`read` delivers.
+        dtype (np.dtype): Type of the values that :meth:`read` delivers.
+        georef (GeoReference | None): Where the raster lies, if known.
+    """
+
+    name: str
+    shape: tuple[int, int]
+    bands: int
+    dtype: np.dtype
+    georef: GeoReference | None = None
+
+    def read(
+        self,
+        window: tuple[int, int, int, int] | None = None,
+        size: tuple[int, int] | None = None,
+        resampling: str = 'area',
+        fill: float = 0,
+    ) -> np.ndarray:
+        """Read a window, resized to a view.
+
+        Args:
+            window (tuple[int], optional): ``(y, x, h, w)`` in pixels of the
+                raster; what sticks out is ``fill``. Defaults to everything.
+            size (tuple[int], optional): ``(h, w)`` of the view in pixels.
+                Defaults to the window's own.
+            resampling (str): ``'area'`` (anti-aliased, for images) or
+                ``'nearest'`` (for labels).
+            fill (float): Value of the pixels outside the raster, and of those
+                without data.
+
+        Returns:
+            np.ndarray: Shape (h, w, bands).
+
+        Raises:
+            RasterError: If the pixels cannot be read.
+            ValueError: If the window or the size is empty.
+        """
+        window, size = self._check(window, size, resampling)
+        placement = place(window, self.shape, size)
+        if placement is None:
+            return np.full((*size, self.bands), fill, self.dtype)
+        y, x, h, w = placement.box
+        pixels = self._read(placement.inside, (h, w), resampling)
+        pixels = self._fill_nodata(pixels, fill)
+        if (h, w) == size:
+            return pixels
+        view = np.full((*size, self.bands), fill, self.dtype)
+        view[y : y + h, x : x + w] = pixels
+        return view
+
+    def read_tensor(
+        self,
+        window: tuple[int, int, int, int] | None = None,
+        size: tuple[int, int] | None = None,
+        resampling: str = 'area',
+        fill: float = 0,
+    ) -> Tensor:
+        """Read like :meth:`read`, as a tensor of shape (bands, h, w)."""
+        pixels = self.read(window, size, resampling, fill)
+        return torch.from_numpy(pixels.transpose(2, 0, 1))
+
+    def _check(
+        self,
+        window: tuple[int, int, int, int] | None,
+        size: tuple[int, int] | None,
+        resampling: str,
+    ) -> tuple[tuple[int, int, int, int], tuple[int, int]]:
+        """Fill in the defaults of a read and refuse empty ones."""
+        window = (0, 0, *self.shape) if window is None else tuple(window)
+        size = window[2:] if size is None else tuple(size)
+        if min(*window[2:], *size) < 1:
+            raise ValueError(
+                f'{self.name}: window {window} read at size {size}: heights '
+                'and widths must be at least 1 pixel'
+            )
+        if resampling not in RESAMPLINGS:
+            raise ValueError(
+                f'resampling {resampling!r}: expected one of {RESAMPLINGS}'
+            )
+        return window, size
+
+    @abstractmethod
+    def _read(
+        self,
+        window: tuple[int, int, int, int],
+        size: tuple[int, int],
+        resampling: str,
+    ) -> np.ndarray:
+        """Read a window that lies on the raster, see :meth:`read`."""
+
+    def _fill_nodata(self, pixels: np.ndarray, fill: float) -> np.ndarray:
+        """Replace pixels without data; rasters in memory have none."""
+        return pixels
+
+    def __repr__(self) -> str:
+        height, width = self.shape
+        return (
+            f'{type(self).__name__}({self.name!r}, {height}x{width}, '
+            f'{self.bands} x {self.dtype})'
+        )

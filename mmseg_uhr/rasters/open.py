@@ -1,0 +1,76 @@
+"""One way in for everything that can be read by window."""
+
+import os
+from collections.abc import Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Union
+
+import numpy as np
+from torch import Tensor
+
+from .array import ArrayRaster, TensorRaster
+from .base import Raster, RasterError
+from .file import FileRaster
+
+RasterLike = Union[str, Path, np.ndarray, Tensor, Raster]
+
+
+@lru_cache(maxsize=64)
+def _open_cached(
+    path: str, bands: tuple[int, ...] | None, version: tuple[int, int, int]
+) -> FileRaster:
+    """Open a file; ``version`` changes when the file or the process does."""
+    return FileRaster(path, bands)
+
+
+def open_raster(
+    path: str | Path, bands: Sequence[int] | None = None
+) -> FileRaster:
+    """Open a raster file; files used lately stay open.
+
+    Args:
+        path (str | Path): Anything that GDAL opens.
+        bands (Sequence[int], optional): Bands, counted from 1, in the order
+            wanted. Defaults to all.
+
+    Returns:
+        FileRaster: Nothing but the header has been read.
+
+    Raises:
+        RasterError: If the file is missing, is no raster, or lacks a band.
+    """
+    try:
+        stat = os.stat(path)
+    except OSError as error:
+        raise RasterError(str(path), f'no such file ({error})') from error
+    version = (stat.st_mtime_ns, stat.st_size, os.getpid())
+    return _open_cached(str(path), bands and tuple(bands), version)
+
+
+def as_raster(source: RasterLike, name: str | None = None) -> Raster:
+    """Make a raster of whatever holds pixels.
+
+    Args:
+        source (str | Path | np.ndarray | Tensor | Raster): A file, an array
+            (H, W[, bands]), a tensor (bands, H, W), or a raster.
+        name (str, optional): What to call an array or tensor in messages.
+
+    Returns:
+        Raster: The source itself if it is a raster.
+
+    Raises:
+        TypeError: If the source is none of these.
+    """
+    if isinstance(source, Raster):
+        return source
+    if isinstance(source, (str, Path)):
+        return open_raster(source)
+    if isinstance(source, Tensor):
+        return TensorRaster(source, name or '<tensor>')
+    if isinstance(source, np.ndarray):
+        return ArrayRaster(source, name or '<array>')
+    raise TypeError(
+        f'cannot read pixels from {type(source).__name__}: expected a path, '
+        'an array (H, W[, bands]), a tensor (bands, H, W) or a Raster'
+    )

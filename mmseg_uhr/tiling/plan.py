@@ -1,0 +1,62 @@
+"""Which windows cover a raster."""
+
+from collections.abc import Iterator, Sequence
+
+from .window import Window
+
+
+def _starts(length: int, crop: int, stride: int) -> list[int]:
+    """Return the first pixels of the windows along one axis."""
+    last = max(length - crop, 0)
+    return [*range(0, last, stride), last]
+
+
+class TilePlan:
+    """Windows that cover a raster, in rows from the top, each from the left.
+
+    They lie where stock ``slide_inference`` puts them: a grid of strides
+    whose last row and column are moved back so as not to stick out. All have
+    one size: the crop, or the raster where that is smaller.
+
+    Args:
+        shape (tuple[int]): ``(H, W)`` of the raster in pixels.
+        crop_size (Sequence[int]): ``(h, w)`` of a window in pixels.
+        stride (Sequence[int]): ``(h, w)`` from window to window in pixels.
+
+    Raises:
+        ValueError: If a size is not positive, or the stride leaves gaps.
+    """
+
+    def __init__(
+        self,
+        shape: tuple[int, int],
+        crop_size: Sequence[int],
+        stride: Sequence[int],
+    ) -> None:
+        for name, size in (('crop_size', crop_size), ('stride', stride)):
+            if len(size) != 2 or min(size) < 1:
+                raise ValueError(
+                    f'{name} {tuple(size)}: expected (height, width) in '
+                    'pixels, both at least 1'
+                )
+        if stride[0] > crop_size[0] or stride[1] > crop_size[1]:
+            raise ValueError(
+                f'stride {tuple(stride)} is larger than crop_size '
+                f'{tuple(crop_size)}: pixels between the windows would get no '
+                'prediction; use a stride of at most the crop size'
+            )
+        self.shape = tuple(shape)
+        self.window_size = (
+            min(crop_size[0], shape[0]),
+            min(crop_size[1], shape[1]),
+        )
+        self.rows = _starts(shape[0], crop_size[0], stride[0])
+        self.columns = _starts(shape[1], crop_size[1], stride[1])
+
+    def __len__(self) -> int:
+        return len(self.rows) * len(self.columns)
+
+    def __iter__(self) -> Iterator[Window]:
+        for y in self.rows:
+            for x in self.columns:
+                yield Window(y, x, *self.window_size)
