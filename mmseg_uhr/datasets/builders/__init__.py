@@ -1,0 +1,1 @@
+"""Data sets that are built on the user's machine, from pip packages."""
