@@ -1,0 +1,21 @@
+"""Networks for ultra-high-resolution images."""
+
+from . import (
+    backbones,
+    data_preprocessors,
+    decode_heads,
+    layers,
+    losses,
+    necks,
+    segmentors,
+)
+
+__all__ = [
+    'backbones',
+    'data_preprocessors',
+    'decode_heads',
+    'layers',
+    'losses',
+    'necks',
+    'segmentors',
+]

@@ -1,0 +1,5 @@
+"""Normalising and stacking of views."""
+
+from .uhr_data_preprocessor import UHRDataPreProcessor
+
+__all__ = ['UHRDataPreProcessor']

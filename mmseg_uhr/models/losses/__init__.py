@@ -1,0 +1,5 @@
+"""Losses."""
+
+from .shallow_deep_contrast import ShallowDeepContrastLoss
+
+__all__ = ['ShallowDeepContrastLoss']

@@ -1,0 +1,5 @@
+"""Necks."""
+
+from .hgn_neck import HGNNeck
+
+__all__ = ['HGNNeck']

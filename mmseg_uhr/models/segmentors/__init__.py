@@ -1,0 +1,5 @@
+"""Segmentors that stream."""
+
+from .uhr_encoder_decoder import UHREncoderDecoder
+
+__all__ = ['UHREncoderDecoder']

@@ -1,0 +1,5 @@
+_base_ = './hgn_r18_80k_deepglobe-1224x1224.py'
+model = dict(
+    backbone=dict(deep=dict(depth=50), graft_channels=(512, 1024, 2048)),
+    neck=dict(in_channels=(512, 1024, 2048)),
+)

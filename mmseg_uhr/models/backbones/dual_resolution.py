@@ -1,0 +1,224 @@
+"""Encoder of two networks that see one window at two resolutions."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from functools import partial
+
+import torch
+import torch.nn as nn
+import torch.nn.functional as F
+from mmengine.model import BaseModule
+from torch import Tensor
+
+from ...registry import MODELS
+
+
+def _replace_output(
+    graft: nn.Module,
+    source: Tensor,
+    label: str,
+    channels: int,
+    module: nn.Module,
+    inputs: tuple,
+    output: Tensor,
+) -> Tensor:
+    """Forward hook that hands on the grafted instead of the own output."""
+    _check_map(output, channels, label)
+    return graft(output, source)
+
+
+def _check_map(output: Tensor, channels: int, label: str) -> None:
+    """Raise if a map that is to be grafted is not (N, channels, H, W)."""
+    if not isinstance(output, Tensor) or output.dim() != 4:
+        found = (
+            f'a tensor of shape {tuple(output.shape)}'
+            if isinstance(output, Tensor)
+            else f'a {type(output).__name__}'
+        )
+        raise TypeError(
+            f'{label} returns {found}, but a graft needs (N, C, H, W); set '
+            'graft_stages=None to graft the outputs of the deep network '
+            'instead'
+        )
+    if output.shape[1] != channels:
+        raise ValueError(
+            f'{label} has {output.shape[1]} channels, but graft_channels '
+            f'says {channels}; correct graft_channels'
+        )
+
+
+@MODELS.register_module()
+class DualResolutionEncoder(BaseModule):
+    """A shallow network on the window, a deep one on its shrunken copy.
+
+    The shallow network reads the window at full resolution, the deep network
+    reads it ``down`` times smaller, resized with anti-aliasing. Optionally
+    the last shallow map is *grafted* onto the deep network while that runs:
+    the output of every named stage is replaced by ``graft(output, shallow)``,
+    so the next stage already sees it.
+
+    The grafts hang on forward hooks that exist during one forward only. The
+    deep network therefore keeps its own state-dict keys, loads pretrained
+    weights by its own ``init_cfg``, and the encoder can be copied at any
+    time. One encoder runs one forward at a time.
+
+    Args:
+        shallow (dict): Config of the backbone for the full-resolution window.
+        deep (dict): Config of the backbone for the shrunken window. Any
+            registered backbone, also ``mmpretrain.X``.
+        down (int): Ratio of the two resolutions.
+        shallow_input (dict, optional): Config of a layer that makes the input
+            of the shallow network from the window, e.g.
+            ``dict(type='mmseg_uhr.LaplacianInput')``. By default it reads the
+            window itself.
+        graft (dict, optional): Config of the graft without its
+            ``deep_channels``, e.g. ``dict(type='mmseg_uhr.GSAG',
+            shallow_channels=512)``. One is built per stage. By default
+            nothing is grafted.
+        graft_stages (Sequence[str], optional): Names of the submodules of the
+            deep network whose outputs (N, C, H, W) are grafted, in any order
+            of depth. None grafts the last ``len(graft_channels)`` outputs of
+            the deep network; the deep network then does not see the grafts.
+        graft_channels (Sequence[int]): Channels of the grafted maps. The
+            defaults of both arguments fit a ResNet-18 or -34.
+        init_cfg (dict, optional): Initialization config.
+
+    Raises:
+        ValueError: If ``down`` is below 1, a stage does not exist, or stages
+            and channels do not match.
+    """
+
+    def __init__(
+        self,
+        shallow: dict,
+        deep: dict,
+        down: int = 4,
+        shallow_input: dict | None = None,
+        graft: dict | None = None,
+        graft_stages: Sequence[str] | None = ('layer2', 'layer3', 'layer4'),
+        graft_channels: Sequence[int] = (128, 256, 512),
+        init_cfg: dict | list[dict] | None = None,
+    ):
+        super().__init__(init_cfg)
+        if down < 1:
+            raise ValueError(
+                f'down is {down}; the deep network reads the window down '
+                'times smaller, give 1 or more'
+            )
+        self.down = down
+        self.shallow = MODELS.build(shallow)
+        self.deep = MODELS.build(deep)
+        self.shallow_input = (
+            None if shallow_input is None else MODELS.build(shallow_input)
+        )
+        self.graft_stages = None
+        self.grafts = None
+        if graft is None:
+            return
+        self.graft_channels = tuple(graft_channels)
+        if graft_stages is not None:
+            self.graft_stages = tuple(graft_stages)
+            self._check_stages()
+        self.grafts = nn.ModuleList(
+            MODELS.build(dict(graft, deep_channels=channels))
+            for channels in self.graft_channels
+        )
+
+    def _check_stages(self) -> None:
+        """Raise if a stage is missing or has no number of channels."""
+        if len(self.graft_stages) != len(self.graft_channels):
+            raise ValueError(
+                f'graft_stages={self.graft_stages} and '
+                f'graft_channels={self.graft_channels} differ in length; '
+                'give one number of channels for each stage'
+            )
+        names = dict(self.deep.named_modules())
+        missing = [name for name in self.graft_stages if name not in names]
+        if missing:
+            candidates = []
+            for name, child in self.deep.named_children():
+                if isinstance(child, nn.ModuleList):
+                    candidates += [f'{name}.{i}' for i in range(len(child))]
+                else:
+                    candidates.append(name)
+            raise ValueError(
+                f'{type(self.deep).__name__} has no stage '
+                f'{", ".join(map(repr, missing))} named by graft_stages; '
+                f'its modules are {", ".join(candidates)}. Choose among '
+                'them, or set graft_stages=None to graft its outputs'
+            )
+
+    def _shrink(self, x: Tensor) -> Tensor:
+        """Make the deep network's copy of windows (N, C, H, W)."""
+        size = [max(side // self.down, 1) for side in x.shape[2:]]
+        # Torch has no anti-aliasing in half precision on CPUs.
+        cpu = x.device.type == 'cpu'
+        dtype = torch.promote_types(x.dtype, torch.float32) if cpu else x.dtype
+        small = F.interpolate(
+            x.to(dtype),
+            size=size,
+            mode='bilinear',
+            align_corners=False,
+            antialias=True,
+        )
+        return small.to(x.dtype)
+
+    @contextmanager
+    def _grafting(self, source: Tensor) -> Iterator[None]:
+        """Hook the grafts to the stages for the time of the context."""
+        if self.graft_stages is None:
+            yield
+            return
+        with ExitStack() as stack:
+            for name, channels, graft in zip(
+                self.graft_stages, self.graft_channels, self.grafts
+            ):
+                label = f'stage {name!r} of {type(self.deep).__name__}'
+                handle = self.deep.get_submodule(name).register_forward_hook(
+                    partial(_replace_output, graft, source, label, channels)
+                )
+                stack.callback(handle.remove)
+            yield
+
+    def _graft_outputs(
+        self, outputs: tuple[Tensor, ...], source: Tensor
+    ) -> tuple[Tensor, ...]:
+        """Graft the last outputs of the deep network."""
+        first = len(outputs) - len(self.grafts)
+        if first < 0:
+            raise ValueError(
+                f'{type(self.deep).__name__} returns {len(outputs)} maps, '
+                f'graft_channels={self.graft_channels} names '
+                f'{len(self.grafts)}; shorten it or raise out_indices'
+            )
+        grafted = list(outputs)
+        for i, (channels, graft) in enumerate(
+            zip(self.graft_channels, self.grafts), start=first
+        ):
+            label = f'output {i} of {type(self.deep).__name__}'
+            _check_map(outputs[i], channels, label)
+            grafted[i] = graft(outputs[i], source)
+        return tuple(grafted)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        """Encode windows.
+
+        Args:
+            x (Tensor): Normalised windows (N, C, H, W).
+
+        Returns:
+            tuple[Tensor, ...]: The maps of the shallow network, then those of
+            the deep network (of an image ``down`` times smaller).
+        """
+        shallow = tuple(
+            self.shallow(
+                x if self.shallow_input is None else self.shallow_input(x)
+            )
+        )
+        # After the shallow network, whose largest maps make the peak.
+        with self._grafting(shallow[-1]):
+            deep = self.deep(self._shrink(x))
+        deep = (deep,) if isinstance(deep, Tensor) else tuple(deep)
+        if self.grafts is not None and self.graft_stages is None:
+            deep = self._graft_outputs(deep, shallow[-1])
+        return shallow + deep
