@@ -1,0 +1,5 @@
+"""Parts of the training and testing loops."""
+
+from . import hooks
+
+__all__ = ['hooks']

@@ -1,0 +1,5 @@
+"""Metrics for evaluators; importing this package registers them."""
+
+from .uhr_iou import UHRIoUMetric
+
+__all__ = ['UHRIoUMetric']
