@@ -1,3 +1,3 @@
-"""The version of the distribution ``mmsegmentation-uhr``."""
+"""Version of the package."""
 
 __version__ = '0.1.0'

@@ -1,0 +1,158 @@
+"""Loading weights with an answer when they are the wrong ones."""
+
+import pickle
+import re
+from pathlib import Path
+from typing import Any
+
+import torch
+from mmengine.logging import print_log
+from mmengine.model import BaseTTAModel, is_model_wrapper
+from mmengine.runner.checkpoint import CheckpointLoader
+from torch import nn
+
+from ..compat import register_safe_globals
+
+# Parameters that a prediction does without: heads that only add a loss.
+_TRAINING_ONLY = 'auxiliary_head.'
+# Names of a kind that an error lists.
+_EXAMPLES = 3
+_WAY_OUT = 'give the checkpoint that was trained with this config'
+
+
+class CheckpointError(ValueError):
+    """A checkpoint that is not there, not readable, or of another model."""
+
+
+def load_weights(model: nn.Module, path: str | Path) -> dict[str, Any]:
+    """Load a checkpoint for prediction, completely or not at all.
+
+    MMEngine loads what fits and logs the rest, so that the checkpoint of
+    another model gives a random prediction. Here every parameter of the model
+    must be found with its shape, except those of auxiliary heads. Parameters
+    that only the checkpoint has are logged.
+
+    Args:
+        model (nn.Module): The model; wrapped for distributed or augmented
+            testing if you like.
+        path (str | Path): File, or a URL that MMEngine can load. Files are
+            read with ``weights_only=True``: they run no code.
+
+    Returns:
+        dict: The checkpoint's ``meta``, such as ``dataset_meta``; empty for a
+        bare state dict.
+
+    Raises:
+        CheckpointError: If the file does not exist, is no checkpoint, or
+            belongs to another model; names the file and the first parameters
+            that differ.
+    """
+    checkpoint = _read(str(path))
+    while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
+        model = model.module
+    weights = {
+        re.sub(r'^module\.', '', name): value
+        for name, value in _state_dict(checkpoint, path).items()
+    }
+    shapes = {name: value.shape for name, value in weights.items()}
+    try:
+        # Of PyTorch, not of MMEngine, which does not tell what it skipped.
+        # Conversions of old checkpoints, done by the modules, still apply.
+        missing, unexpected = model.load_state_dict(weights, strict=False)
+    except RuntimeError as error:
+        differing = [
+            f'{name} is {tuple(shapes[name])}, expected {tuple(value.shape)}'
+            for name, value in model.state_dict().items()
+            if name in shapes and shapes[name] != value.shape
+        ]
+        raise CheckpointError(
+            f'{path}: does not fit the model: '
+            f'{_some(differing or [error])}; {_WAY_OUT}'
+        ) from error
+    missing = [
+        name
+        for name in missing
+        if not name.startswith(_TRAINING_ONLY)
+        and not name.endswith('num_batches_tracked')
+    ]
+    if missing:
+        raise CheckpointError(
+            f'{path}: does not fit the model: {len(missing)} of its '
+            f'parameters are not in the file ({_some(missing)}), which has '
+            f'{_some(list(shapes))}; {_WAY_OUT}'
+        )
+    if unexpected:
+        print_log(
+            f'{path}: {len(unexpected)} parameters are not used by the '
+            f'model: {_some(list(unexpected))}',
+            logger='current',
+            level=30,
+        )
+    return dict(checkpoint.get('meta') or {})
+
+
+def _read(path: str) -> dict[str, Any]:
+    """Read a checkpoint onto the CPU."""
+    try:
+        if '://' in path:
+            checkpoint = CheckpointLoader.load_checkpoint(path, 'cpu')
+        else:
+            file = Path(path).expanduser()
+            if not file.is_file():
+                raise CheckpointError(
+                    f'{path}: no such file; expected a checkpoint, such as '
+                    'work_dirs/<config>/iter_<n>.pth'
+                )
+            # Again: MMEngine's loading forgets them after itself.
+            register_safe_globals()
+            checkpoint = torch.load(file, 'cpu', weights_only=True)
+    except CheckpointError:
+        raise
+    except pickle.UnpicklingError as error:
+        reason = str(error).strip().splitlines()[0]
+        raise CheckpointError(
+            f'{path}: not a checkpoint, or one that carries Python objects '
+            f'besides weights ({reason}); expected a file written by '
+            'tools/train.py. If you trust the file, keep its weights only: '
+            "torch.save({'state_dict': torch.load(path, weights_only=False)"
+            "['state_dict']}, new_path)"
+        ) from error
+    except Exception as error:
+        # Reading a file of another kind as a pickle raises anything.
+        raise CheckpointError(
+            f'{path}: not a checkpoint, or a truncated one '
+            f'({type(error).__name__}: {error}); expected a file written by '
+            'tools/train.py; copy or train it again'
+        ) from error
+    if not isinstance(checkpoint, dict):
+        raise CheckpointError(
+            f'{path}: holds a {type(checkpoint).__name__}, expected a '
+            'checkpoint (dict) written by tools/train.py'
+        )
+    return checkpoint
+
+
+def _state_dict(
+    checkpoint: dict[str, Any], path: str | Path
+) -> dict[str, torch.Tensor]:
+    """Find the weights in a checkpoint."""
+    weights = checkpoint.get('state_dict', checkpoint)
+    if (
+        not isinstance(weights, dict)
+        or not weights
+        or not all(
+            isinstance(value, torch.Tensor) for value in weights.values()
+        )
+    ):
+        raise CheckpointError(
+            f'{path}: has no weights; expected a dict of tensors, or one '
+            f'under "state_dict"; found the keys {_some(list(checkpoint))}'
+        )
+    return weights
+
+
+def _some(names: list[Any]) -> str:
+    """List the first few names."""
+    more = len(names) - _EXAMPLES
+    text = ', '.join(str(name) for name in names[:_EXAMPLES])
+    return f'{text} and {more} more' if more > 0 else text

@@ -1,0 +1,19 @@
+#!/usr/bin/env bash
+# Train in several processes: dist_train.sh CONFIG GPUS [options of train.py]
+# Without a GPU, GPUS is the number of CPU processes. Several machines: set
+# NNODES, NODE_RANK, MASTER_ADDR and PORT on each.
+set -euo pipefail
+if [ $# -lt 2 ]; then
+    echo "usage: $0 CONFIG GPUS [options of train.py]" >&2
+    exit 2
+fi
+here="$(cd "$(dirname "$0")" && pwd)"
+
+PYTHONPATH="$here/..${PYTHONPATH:+:$PYTHONPATH}" \
+torchrun \
+    --nnodes="${NNODES:-1}" \
+    --node_rank="${NODE_RANK:-0}" \
+    --master_addr="${MASTER_ADDR:-127.0.0.1}" \
+    --master_port="${PORT:-29500}" \
+    --nproc_per_node="$2" \
+    "$here/train.py" "$1" --launcher pytorch "${@:3}"
