@@ -169,6 +169,27 @@ def test_class_balance(tmp_path):
     assert 0.4 < share[1.0] < 0.62
 
 
+def test_class_balance_follows_the_label_map(tmp_path):
+    """The same file, first as it is, then with its rare class ignored."""
+    labels = np.zeros((200, 200), np.uint8)
+    labels[:4, :4] = 1
+    write_geotiff(tmp_path / 'a.tif', np.zeros((200, 200, 3), np.uint8))
+    write_geotiff(tmp_path / 'b.tif', labels)
+    results = dict(
+        img_path=str(tmp_path / 'a.tif'), seg_map_path=str(tmp_path / 'b.tif')
+    )
+    shares = []
+    for label_map in (None, {1: 255}):
+        loaded = load(dict(results, label_map=label_map))
+        windows = [
+            RandomWindow((10, 10), 1.0)(dict(loaded))['window']
+            for _ in range(200)
+        ]
+        shares.append(np.mean([y < 4 and x < 4 for y, x, _, _ in windows]))
+    assert shares[0] > 0.3
+    assert shares[1] < 0.1
+
+
 def test_class_balance_with_nothing_labelled(tmp_path):
     empty = np.full((50, 50), 255, np.uint8)
     write_geotiff(tmp_path / 'a.tif', np.zeros((50, 50, 3), np.uint8))

@@ -74,7 +74,12 @@ class RandomWindow(BaseTransform):
         shrink = max(1.0, max(height, width) / _INDEX_SIDE)
         size = max(int(height / shrink), 1), max(int(width / shrink), 1)
         stat = os.stat(raster.name)
-        key = (raster.name, stat.st_mtime_ns, stat.st_size)
+        # One file may serve data sets that map its ids differently.
+        mapping = tuple(
+            str(results.get(name))
+            for name in ('label_map', 'reduce_zero_label', 'ignore_index')
+        )
+        key = (raster.name, stat.st_mtime_ns, stat.st_size, *mapping)
         index = _CLASS_INDEX.get(key, lambda: read_labels(results, size=size))
         classes = np.flatnonzero(np.bincount(index.reshape(-1)))
         classes = classes[classes != results.get('ignore_index', 255)]
