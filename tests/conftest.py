@@ -8,10 +8,16 @@ import os
 os.environ.setdefault('OMP_NUM_THREADS', '1')
 os.environ.setdefault('MKL_NUM_THREADS', '1')
 
+import importlib
+import json
+import math
 import random
 import runpy
+import socket
+import subprocess
 import sys
 import uuid
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -210,6 +216,35 @@ def run_tool():
     return _run_tool
 
 
+def _run_script(script, *arguments, cwd):
+    """Run a shell script of ours with this Python's torchrun."""
+    with socket.socket() as free:
+        free.bind(('127.0.0.1', 0))
+        port = free.getsockname()[1]
+    environment = dict(
+        os.environ,
+        PATH=f'{Path(sys.executable).parent}:{os.environ["PATH"]}',
+        PORT=str(port),
+        OMP_NUM_THREADS='1',
+        CUDA_VISIBLE_DEVICES='',
+    )
+    result = subprocess.run(
+        ['bash', str(ROOT / 'tools' / script), *map(str, arguments)],
+        cwd=cwd,
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
+    assert result.returncode == 0, result.stderr[-4000:]
+
+
+@pytest.fixture(scope='session')
+def run_script():
+    """Callable: ``run_script(script, *arguments, cwd)`` runs a shell script
+    of ``tools/`` with this Python's torchrun."""
+    return _run_script
+
+
 @pytest.fixture(scope='session')
 def trained(tmp_path_factory, tiny_config, run_tool):
     """Path: the work dir of 40 iterations of ``tools/train.py``, with the
@@ -217,3 +252,87 @@ def trained(tmp_path_factory, tiny_config, run_tool):
     work_dir = tmp_path_factory.mktemp('trained')
     run_tool('train.py', tiny_config, '--work-dir', work_dir)
     return work_dir
+
+
+class Golden:
+    """Activations of the methods' reference implementations on CPU.
+
+    The weights are random numbers that each parameter's name determines, so
+    only names, shapes and results are stored.
+    """
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+
+    def arrays(self, method: str) -> np.lib.npyio.NpzFile:
+        """Stored results, by the names of the recipe."""
+        return np.load(ROOT / 'tests' / 'golden' / f'{method}.npz')
+
+    def shapes(self, method: str, variant: str = '') -> dict[str, list[int]]:
+        """Shapes of all entries of the reference's state dict."""
+        name = f'{method}_state_dict{variant}.json'
+        return json.loads((ROOT / 'tests' / 'golden' / name).read_text())
+
+    @staticmethod
+    def fill(
+        shapes: dict[str, list[int]], gain: float = 2.0
+    ) -> dict[str, torch.Tensor]:
+        """Weights by the recipe: seeded by the checksum of the name."""
+        state = {}
+        for name, shape in shapes.items():
+            leaf = name.split('.')[-1]
+            generator = torch.Generator().manual_seed(
+                zlib.crc32(name.encode())
+            )
+            values = torch.randn(shape, generator=generator)
+            if leaf == 'num_batches_tracked':
+                values = torch.zeros(shape, dtype=torch.int64)
+            elif leaf == 'running_var':
+                values = 1 + 0.1 * values.abs()
+            elif len(shape) > 1:
+                values = values * math.sqrt(gain / math.prod(shape[1:]))
+            elif leaf == 'weight':
+                values = 1 + 0.1 * values
+            else:
+                values = 0.1 * values
+            state[name] = values
+        return state
+
+    def convert(
+        self, method: str, state: dict[str, torch.Tensor], *options: str
+    ) -> dict[str, torch.Tensor]:
+        """Run the method's converter on a checkpoint with these weights."""
+        source = self.folder / f'{uuid.uuid4().hex}.pth'
+        target = self.folder / f'{uuid.uuid4().hex}.pth'
+        torch.save(dict(state_dict=state, meta=dict(CLASSES=('a',))), source)
+        script = str(ROOT / 'tools' / 'model_converters' / f'{method}.py')
+        saved = sys.argv
+        sys.argv = [script, str(source), str(target), *options]
+        try:
+            runpy.run_path(script, run_name='__main__')
+        finally:
+            sys.argv = saved
+        return torch.load(target, weights_only=True)['state_dict']
+
+
+@pytest.fixture(scope='session')
+def build_naive():
+    """Callable: ``build_naive(method, num_classes)`` builds the plain version
+    of a method that measurements compare with."""
+    folder = str(ROOT / 'tools' / 'analysis_tools')
+
+    def build(method: str, num_classes: int = 7) -> torch.nn.Module:
+        sys.path.insert(0, folder)
+        try:
+            module = importlib.import_module(f'naive_builds.{method}')
+        finally:
+            sys.path.remove(folder)
+        return module.build_naive(num_classes).eval()
+
+    return build
+
+
+@pytest.fixture(scope='session')
+def golden(tmp_path_factory):
+    """Golden: results of reference implementations, see the class."""
+    return Golden(tmp_path_factory.mktemp('golden'))

@@ -17,6 +17,11 @@ from ..compat import register_safe_globals
 _TRAINING_ONLY = 'auxiliary_head.'
 # Names of a kind that an error lists.
 _EXAMPLES = 3
+_KEEP_WEIGHTS = (
+    'Expected a file written by tools/train.py. If you trust the file, keep '
+    "its weights only: torch.save({'state_dict': torch.load(path, "
+    "weights_only=False)['state_dict']}, new_path)"
+)
 _WAY_OUT = 'give the checkpoint that was trained with this config'
 
 
@@ -47,12 +52,12 @@ def load_weights(model: nn.Module, path: str | Path) -> dict[str, Any]:
             belongs to another model; names the file and the first parameters
             that differ.
     """
-    checkpoint = _read(str(path))
+    checkpoint = read_checkpoint(path)
     while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
         model = model.module
     weights = {
         re.sub(r'^module\.', '', name): value
-        for name, value in _state_dict(checkpoint, path).items()
+        for name, value in weights_of(checkpoint, path).items()
     }
     shapes = {name: value.shape for name, value in weights.items()}
     try:
@@ -91,8 +96,25 @@ def load_weights(model: nn.Module, path: str | Path) -> dict[str, Any]:
     return dict(checkpoint.get('meta') or {})
 
 
-def _read(path: str) -> dict[str, Any]:
-    """Read a checkpoint onto the CPU."""
+def read_checkpoint(
+    path: str | Path, trust: bool = False, way_out: str = _KEEP_WEIGHTS
+) -> dict[str, Any]:
+    """Read a checkpoint onto the CPU.
+
+    Args:
+        path (str | Path): File, or a URL that MMEngine can load.
+        trust (bool): Whether the file may run code of its own while it is
+            read. Without, only weights and plain data are.
+        way_out (str): What the error of a file with code recommends.
+
+    Returns:
+        dict: The checkpoint.
+
+    Raises:
+        CheckpointError: If the file does not exist, is no checkpoint, or
+            carries code and is not trusted; names the file.
+    """
+    path = str(path)
     try:
         if '://' in path:
             checkpoint = CheckpointLoader.load_checkpoint(path, 'cpu')
@@ -105,17 +127,15 @@ def _read(path: str) -> dict[str, Any]:
                 )
             # Again: MMEngine's loading forgets them after itself.
             register_safe_globals()
-            checkpoint = torch.load(file, 'cpu', weights_only=True)
+            checkpoint = torch.load(file, 'cpu', weights_only=not trust)
     except CheckpointError:
         raise
     except pickle.UnpicklingError as error:
         reason = str(error).strip().splitlines()[0]
         raise CheckpointError(
             f'{path}: not a checkpoint, or one that carries Python objects '
-            f'besides weights ({reason}); expected a file written by '
-            'tools/train.py. If you trust the file, keep its weights only: '
-            "torch.save({'state_dict': torch.load(path, weights_only=False)"
-            "['state_dict']}, new_path)"
+            f'besides weights ({reason}), which could run any code; none was '
+            f'run. {way_out}'
         ) from error
     except Exception as error:
         # Reading a file of another kind as a pickle raises anything.
@@ -132,10 +152,21 @@ def _read(path: str) -> dict[str, Any]:
     return checkpoint
 
 
-def _state_dict(
+def weights_of(
     checkpoint: dict[str, Any], path: str | Path
 ) -> dict[str, torch.Tensor]:
-    """Find the weights in a checkpoint."""
+    """Find the weights in a checkpoint.
+
+    Args:
+        checkpoint (dict): With ``state_dict``, or a bare state dict.
+        path (str | Path): Its file, for the message.
+
+    Returns:
+        dict[str, Tensor]: The state dict.
+
+    Raises:
+        CheckpointError: If there are no weights.
+    """
     weights = checkpoint.get('state_dict', checkpoint)
     if (
         not isinstance(weights, dict)

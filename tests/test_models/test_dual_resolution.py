@@ -229,10 +229,10 @@ def test_names_a_stage_that_returns_no_map():
         encoder(torch.randn(1, 3, 64, 64))
 
 
-def test_shallow_input():
+def test_shallow_network_with_an_input_layer():
+    layer = dict(type='mmseg_uhr.LaplacianInput')
     encoder = build(
-        shallow=dict(SHALLOW, in_channels=6),
-        shallow_input=dict(type='mmseg_uhr.LaplacianInput'),
+        shallow=dict(SHALLOW, in_channels=6, input_layer=layer)
     ).eval()
     flat = encoder(torch.zeros(1, 3, 64, 64))
     bright = encoder(torch.ones(1, 3, 64, 64))
@@ -259,9 +259,59 @@ def test_shallow_stdc_is_stock_without_its_last_stage(stdc_type):
     assert all(key.startswith('stages.4.') for key in left_over)
     x = torch.randn(1, 3, 65, 97)
     for own, other in zip(shallow(x), stock(x)):
-        assert torch.equal(own, other)
+        torch.testing.assert_close(own, other, rtol=1e-4, atol=1e-4)
 
 
 def test_shallow_stdc_rejects():
     with pytest.raises(ValueError, match='has 5 entries'):
         ShallowSTDC(channels=(4, 8, 16, 32, 64))
+
+
+@pytest.mark.parametrize(
+    'size', [(1028, 40), (1160, 33), (1157, 40), (520, 96)]
+)
+@pytest.mark.parametrize('levels', [0, 1, 2, 3])
+@pytest.mark.parametrize(
+    'options',
+    [
+        dict(),
+        dict(out_indices=(1, 2, 3), num_convs=6),
+        dict(out_indices=(0, 1, 2, 3), bottleneck_type='add'),
+    ],
+    ids=str,
+)
+def test_stripes_change_nothing(size, levels, options):
+    layer = dict(type='mmseg_uhr.LaplacianInput', num_levels=levels)
+    shallow = ShallowSTDC(
+        **options,
+        in_channels=3 * max(levels, 1),
+        channels=(4, 8, 64, 128),
+        input_layer=layer if levels else None,
+    ).eval()
+    x = torch.randn(1, 3, *size)
+    whole = shallow(x)
+    with torch.no_grad():
+        striped = shallow(x)
+    for own, other in zip(striped, whole, strict=True):
+        torch.testing.assert_close(own, other, rtol=1e-4, atol=1e-5)
+
+
+def test_shrinking():
+    x = torch.randn(2, 3, 37, 50)
+    nearest = build(graft=None, shrink='nearest')._shrink(x)
+    assert torch.equal(nearest[:, :, :, 0], x[:, :, :36:4, 0])
+    haar = build(graft=None, shrink='haar')._shrink(x)
+    expected = x[:, :, :36, :48].unfold(2, 4, 4).unfold(3, 4, 4)
+    torch.testing.assert_close(haar, expected.mean(dim=(4, 5)))
+    with pytest.raises(ValueError, match='power of two'):
+        build(graft=None, shrink='haar', down=6)
+    with pytest.raises(ValueError, match="shrink='area'"):
+        build(graft=None, shrink='area')
+
+
+def test_image_is_the_last_output():
+    encoder = build(graft=None, return_image=True)
+    x = torch.randn(2, 3, 64, 96)
+    *maps, image = encoder(x)
+    assert image is x
+    assert len(maps) == len(build(graft=None)(x))

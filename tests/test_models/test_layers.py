@@ -208,11 +208,38 @@ def test_laplacian_levels_rebuild_the_image(size):
     x = torch.randn(2, 3, *size)
     pyramid = LaplacianPyramid(2)
     h0, h1 = pyramid(x)
-    low = pyramid._blur(x, 1.0, 2)
-    rest = pyramid._blur(low, 1.0, 2)
+    low = pyramid._down(x)
+    rest = pyramid._down(low)
     assert h1.shape == low.shape
     torch.testing.assert_close(h1 + pyramid._up(rest, low.shape[2:]), low)
     torch.testing.assert_close(h0 + pyramid._up(low, x.shape[2:]), x)
+
+
+@pytest.mark.parametrize('size', [(5, 5), (6, 9), (33, 20), (64, 47)])
+def test_laplacian_is_that_of_the_definition(size):
+    """Insert zeros, convolve, resize an enlarged map that is too large."""
+    x = torch.randn(2, 3, *size)
+    row = torch.tensor([1.0, 4, 6, 4, 1])
+    kernel = (torch.outer(row, row) / 256)[None, None].expand(3, 1, 5, 5)
+
+    def blur(x):
+        x = F.pad(x, (2, 2, 2, 2), mode='reflect')
+        return F.conv2d(x, kernel, groups=3)
+
+    current = x
+    for level in LaplacianPyramid(2)(x):
+        low = blur(current)[:, :, ::2, ::2]
+        sparse = torch.zeros(2, 3, low.shape[2] * 2, low.shape[3] * 2)
+        sparse[:, :, ::2, ::2] = low
+        up = F.interpolate(4 * blur(sparse), size=current.shape[2:])
+        torch.testing.assert_close(level, current - up)
+        current = low
+
+
+def test_laplacian_of_too_small_an_image():
+    LaplacianPyramid(3)(torch.randn(1, 3, 9, 9))
+    with pytest.raises(ValueError, match='at least 9 pixels'):
+        LaplacianPyramid(3)(torch.randn(1, 3, 9, 8))
 
 
 def test_laplacian_of_a_flat_image_is_zero():

@@ -1,10 +1,6 @@
 """Several processes on CPUs, started by our scripts."""
 
 import json
-import os
-import socket
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -12,37 +8,13 @@ import torch
 
 from mmseg_uhr.compat import register_safe_globals
 
-ROOT = Path(__file__).resolve().parents[2]
-
-
-def run_script(script, *arguments, cwd):
-    """Run a shell script of ours with this Python's torchrun."""
-    with socket.socket() as free:
-        free.bind(('127.0.0.1', 0))
-        port = free.getsockname()[1]
-    environment = dict(
-        os.environ,
-        PATH=f'{Path(sys.executable).parent}:{os.environ["PATH"]}',
-        PORT=str(port),
-        OMP_NUM_THREADS='1',
-        CUDA_VISIBLE_DEVICES='',
-    )
-    result = subprocess.run(
-        ['bash', str(ROOT / 'tools' / script), *map(str, arguments)],
-        cwd=cwd,
-        env=environment,
-        capture_output=True,
-        text=True,
-    )
-    assert result.returncode == 0, result.stderr[-4000:]
-
 
 def scores(work_dir):
     (path,) = Path(work_dir).glob('*/*.json')
     return json.loads(path.read_text())
 
 
-def test_two_processes_train(tiny_config, tmp_path):
+def test_two_processes_train(tiny_config, tmp_path, run_script):
     # A work dir with a space: the scripts must quote.
     work_dir = tmp_path / 'work dir'
     run_script(
@@ -63,7 +35,9 @@ def test_two_processes_train(tiny_config, tmp_path):
     assert 0 <= json.loads(log.splitlines()[-1])['mIoU'] <= 100
 
 
-def test_two_processes_score_as_one(trained, tiny_config, tmp_path, run_tool):
+def test_two_processes_score_as_one(
+    trained, tiny_config, tmp_path, run_tool, run_script
+):
     """Three scenes: one process gets one that the other has had."""
     checkpoint = trained / 'iter_40.pth'
     run_script(

@@ -11,6 +11,9 @@ from mmengine.model import BaseModule
 from torch import Tensor
 
 from ...registry import MODELS
+from ..layers.memory_format import fast_format
+
+SHRINKS = ('antialias', 'nearest', 'haar')
 
 
 def _replace_output(
@@ -52,10 +55,10 @@ class DualResolutionEncoder(BaseModule):
     """A shallow network on the window, a deep one on its shrunken copy.
 
     The shallow network reads the window at full resolution, the deep network
-    reads it ``down`` times smaller, resized with anti-aliasing. Optionally
-    the last shallow map is *grafted* onto the deep network while that runs:
-    the output of every named stage is replaced by ``graft(output, shallow)``,
-    so the next stage already sees it.
+    reads it ``down`` times smaller. Optionally the last shallow map is
+    *grafted* onto the deep network while that runs: the output of every named
+    stage is replaced by ``graft(output, shallow)``, so the next stage already
+    sees it.
 
     The grafts hang on forward hooks that exist during one forward only. The
     deep network therefore keeps its own state-dict keys, loads pretrained
@@ -63,14 +66,16 @@ class DualResolutionEncoder(BaseModule):
     time. One encoder runs one forward at a time.
 
     Args:
-        shallow (dict): Config of the backbone for the full-resolution window.
+        shallow (dict): Config of the backbone for the full-resolution window,
+            such as :class:`ShallowSTDC`.
         deep (dict): Config of the backbone for the shrunken window. Any
             registered backbone, also ``mmpretrain.X``.
         down (int): Ratio of the two resolutions.
-        shallow_input (dict, optional): Config of a layer that makes the input
-            of the shallow network from the window, e.g.
-            ``dict(type='mmseg_uhr.LaplacianInput')``. By default it reads the
-            window itself.
+        shrink (str): How the copy is made: ``'antialias'``, bilinear with
+            anti-aliasing; ``'nearest'``, every ``down``-th pixel, as ISDNet
+            and SGHRQ do; ``'haar'``, means of 2 x 2 pixels again and again
+            (the low-low band of Haar wavelets, an odd last row is dropped),
+            as HLRC does.
         graft (dict, optional): Config of the graft without its
             ``deep_channels``, e.g. ``dict(type='mmseg_uhr.GSAG',
             shallow_channels=512)``. One is built per stage. By default
@@ -81,11 +86,14 @@ class DualResolutionEncoder(BaseModule):
             the deep network; the deep network then does not see the grafts.
         graft_channels (Sequence[int]): Channels of the grafted maps. The
             defaults of both arguments fit a ResNet-18 or -34.
+        return_image (bool): Whether the window itself is the last output,
+            for heads whose loss compares with it. It costs no memory, since
+            the caller holds it.
         init_cfg (dict, optional): Initialization config.
 
     Raises:
-        ValueError: If ``down`` is below 1, a stage does not exist, or stages
-            and channels do not match.
+        ValueError: If ``down`` is below 1 or does not suit ``shrink``, a
+            stage does not exist, or stages and channels do not match.
     """
 
     def __init__(
@@ -93,10 +101,11 @@ class DualResolutionEncoder(BaseModule):
         shallow: dict,
         deep: dict,
         down: int = 4,
-        shallow_input: dict | None = None,
         graft: dict | None = None,
         graft_stages: Sequence[str] | None = ('layer2', 'layer3', 'layer4'),
         graft_channels: Sequence[int] = (128, 256, 512),
+        shrink: str = 'antialias',
+        return_image: bool = False,
         init_cfg: dict | list[dict] | None = None,
     ):
         super().__init__(init_cfg)
@@ -105,12 +114,18 @@ class DualResolutionEncoder(BaseModule):
                 f'down is {down}; the deep network reads the window down '
                 'times smaller, give 1 or more'
             )
+        if shrink not in SHRINKS:
+            raise ValueError(f'shrink={shrink!r}: expected one of {SHRINKS}')
+        if shrink == 'haar' and down & (down - 1):
+            raise ValueError(
+                f"down is {down}; shrink='haar' halves again and again, give "
+                'a power of two'
+            )
         self.down = down
+        self.shrink = shrink
+        self.return_image = return_image
         self.shallow = MODELS.build(shallow)
         self.deep = MODELS.build(deep)
-        self.shallow_input = (
-            None if shallow_input is None else MODELS.build(shallow_input)
-        )
         self.graft_stages = None
         self.grafts = None
         if graft is None:
@@ -150,7 +165,13 @@ class DualResolutionEncoder(BaseModule):
 
     def _shrink(self, x: Tensor) -> Tensor:
         """Make the deep network's copy of windows (N, C, H, W)."""
+        if self.shrink == 'haar':
+            for _ in range(self.down.bit_length() - 1):
+                x = F.avg_pool2d(x, 2)
+            return x
         size = [max(side // self.down, 1) for side in x.shape[2:]]
+        if self.shrink == 'nearest':
+            return F.interpolate(x, size=size, mode='nearest')
         # Torch has no anti-aliasing in half precision on CPUs.
         cpu = x.device.type == 'cpu'
         dtype = torch.promote_types(x.dtype, torch.float32) if cpu else x.dtype
@@ -208,17 +229,16 @@ class DualResolutionEncoder(BaseModule):
 
         Returns:
             tuple[Tensor, ...]: The maps of the shallow network, then those of
-            the deep network (of an image ``down`` times smaller).
+            the deep network (of an image ``down`` times smaller), then, with
+            ``return_image``, the windows.
         """
-        shallow = tuple(
-            self.shallow(
-                x if self.shallow_input is None else self.shallow_input(x)
-            )
-        )
+        shallow = tuple(self.shallow(x))
         # After the shallow network, whose largest maps make the peak.
         with self._grafting(shallow[-1]):
-            deep = self.deep(self._shrink(x))
+            small = self._shrink(x)
+            small = small.contiguous(memory_format=fast_format(small))
+            deep = self.deep(small)
         deep = (deep,) if isinstance(deep, Tensor) else tuple(deep)
         if self.grafts is not None and self.graft_stages is None:
             deep = self._graft_outputs(deep, shallow[-1])
-        return shallow + deep
+        return (*shallow, *deep, x) if self.return_image else shallow + deep

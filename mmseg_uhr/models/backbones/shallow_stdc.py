@@ -7,6 +7,14 @@ from torch import Tensor
 
 from ...registry import MODELS
 from ..layers.conventions import BATCH_NORM, RELU
+from ..layers.memory_format import fast_format
+from ..layers.stem import repeat_pretrained_stem
+from ..layers.stripes import halo_of, in_stripes, stripes_wanted
+
+# Rows of the map at 1/4 that are made at a time while predicting.
+_STRIPE = 128
+# Rows that one of them depends on, above and below, at full resolution.
+_STEM_REACH = 3
 
 
 @MODELS.register_module()
@@ -15,9 +23,10 @@ class ShallowSTDC(STDCNet):
 
     Returns the maps at 1/8 and 1/16 unless told otherwise and keeps no
     other: the maps at 1/2 and 1/4 are the largest of a dual-resolution model
-    and are freed at once. The state-dict keys are those of stock ``STDCNet``,
-    so ImageNet weights of STDC813/STDC1446 load unchanged (the keys of the
-    last stage are left over).
+    and are freed at once; while predicting they are made in stripes of rows.
+    The state-dict keys are those of stock ``STDCNet``, so ImageNet weights of
+    STDC813/STDC1446 load unchanged (the keys of the last stage are left
+    over); with an input of 6 or 9 channels, the first kernel is repeated.
 
     Args:
         stdc_type (str): ``'STDCNet1'`` or ``'STDCNet2'``.
@@ -30,6 +39,11 @@ class ShallowSTDC(STDCNet):
         num_convs (int): Convolutions of an STDC block.
         out_indices (Sequence[int]): Which of the four maps are returned.
             ``(1, 2, 3)`` adds the one at 1/4, for objects of a few pixels.
+        input_layer (dict, optional): Config of a layer that makes the input
+            from the window, such as ``dict(type='mmseg_uhr.LaplacianInput')``
+            with ``in_channels=6``. Prediction runs in stripes if it tells its
+            ``reach`` and ``multiple``, as that layer does. By default the
+            network reads the window itself.
         init_cfg (dict, optional): Initialization config.
 
     Raises:
@@ -51,6 +65,7 @@ class ShallowSTDC(STDCNet):
         act_cfg: dict = RELU,
         num_convs: int = 4,
         out_indices: Sequence[int] = (2, 3),
+        input_layer: dict | None = None,
         init_cfg: dict | list[dict] | None = None,
     ):
         if len(channels) != 4:
@@ -70,19 +85,59 @@ class ShallowSTDC(STDCNet):
             init_cfg=init_cfg,
         )
         self.out_indices = tuple(out_indices)
+        self.input_layer = (
+            None if input_layer is None else MODELS.build(input_layer)
+        )
+        repeat_pretrained_stem(self, 'stages.0.conv.weight')
+        self._halo, self._multiple = halo_of(self.input_layer, _STEM_REACH)
+        # Each convolution of a block reaches one row further at 1/8.
+        self._block_halo = 2 * num_convs
+
+    def _stem(self, x: Tensor) -> Tensor:
+        """Make the map at 1/2 of a window (N, C, H, W)."""
+        if self.input_layer is not None:
+            x = self.input_layer(x)
+        return self.stages[0](x.contiguous(memory_format=fast_format(x)))
+
+    def _quarter(self, x: Tensor) -> Tensor:
+        """Make the map at 1/4 of a window."""
+        return self.stages[1](self._stem(x))
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         """Extract features.
 
         Args:
-            x (Tensor): (N, in_channels, H, W).
+            x (Tensor): Windows (N, C, H, W); C is ``in_channels`` without an
+                input layer.
 
         Returns:
             tuple[Tensor, ...]: The maps of ``out_indices``, fine to coarse.
         """
         maps = []
-        for i, stage in enumerate(self.stages):
-            x = stage(x)
-            if i in self.out_indices:
+        predicting = stripes_wanted(self)
+        if (
+            predicting
+            and self._halo is not None
+            and x.shape[2] % self._multiple == 0
+            and 0 not in self.out_indices
+        ):
+            x = in_stripes(self._quarter, x, 4, self._halo, _STRIPE)
+        else:
+            x = self._stem(x)
+            if 0 in self.out_indices:
                 maps.append(x)
+            x = self.stages[1](x)
+        if 1 in self.out_indices:
+            maps.append(x)
+        first, *others = self.stages[2]
+        if predicting:
+            x = in_stripes(first, x, 2, self._block_halo, _STRIPE // 2)
+        else:
+            x = first(x)
+        for block in others:
+            x = block(x)
+        if 2 in self.out_indices:
+            maps.append(x)
+        if 3 in self.out_indices:
+            maps.append(self.stages[3](x))
         return tuple(maps)

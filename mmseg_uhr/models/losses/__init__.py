@@ -1,5 +1,13 @@
 """Losses."""
 
+from .affinity import FeatureAffinityLoss
+from .load_balance import LoadBalanceLoss
+from .reconstruction import ReconstructionLoss
 from .shallow_deep_contrast import ShallowDeepContrastLoss
 
-__all__ = ['ShallowDeepContrastLoss']
+__all__ = [
+    'FeatureAffinityLoss',
+    'LoadBalanceLoss',
+    'ReconstructionLoss',
+    'ShallowDeepContrastLoss',
+]

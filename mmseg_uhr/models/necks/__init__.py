@@ -1,5 +1,13 @@
 """Necks."""
 
+from .aspp_neck import ASPPNeck
 from .hgn_neck import HGNNeck
+from .isd_neck import ISDNeck
+from .uper_neck import UPerNeck
 
-__all__ = ['HGNNeck']
+__all__ = [
+    'ASPPNeck',
+    'HGNNeck',
+    'ISDNeck',
+    'UPerNeck',
+]

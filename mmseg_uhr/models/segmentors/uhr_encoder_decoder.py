@@ -4,9 +4,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Union
 
 import torch
+from mmcv.cnn import ConvModule
 from mmengine.logging import print_log
 from mmengine.structures import PixelData
 from mmseg.models import EncoderDecoder
+from mmseg.models.decode_heads.decode_head import BaseDecodeHead
 from mmseg.models.utils import resize
 from mmseg.structures import SegDataSample
 from torch import Tensor
@@ -32,6 +34,9 @@ class UHREncoderDecoder(EncoderDecoder):
     ``blend='uniform'`` that map is stock slide mode's. ``mode='whole'`` and
     ``'slide'`` do what they do in stock.
 
+    Batch norms behind the convolutions of mmcv's ``ConvModule`` are folded
+    into the weights while predicting; results differ from stock by rounding.
+
     Args:
         *args: As stock.
         views (dict[str, dict], optional): What the network sees of a window
@@ -48,6 +53,10 @@ class UHREncoderDecoder(EncoderDecoder):
         self, *args: Any, views: dict | None = None, **kwargs: Any
     ) -> None:
         super().__init__(*args, **kwargs)
+        # While predicting, mmcv then scales the weights instead of the maps.
+        for module in self.modules():
+            if isinstance(module, ConvModule):
+                module.turn_on_efficient_conv_bn_eval()
         self.views = parse_views(views)
         mode = (self.test_cfg or {}).get('mode', 'whole')
         if mode not in MODES:
@@ -78,6 +87,25 @@ class UHREncoderDecoder(EncoderDecoder):
         for sample in data_samples:
             sample.gt_sem_seg.data = sample.gt_sem_seg.data.long()
         return super().loss(inputs, data_samples)
+
+    def encode_decode(
+        self, inputs: Tensor, batch_img_metas: list[dict]
+    ) -> Tensor:
+        """Predict the logits of windows.
+
+        Args:
+            inputs (Tensor): Preprocessed windows (N, C, H, W).
+            batch_img_metas (list[dict]): Their metainfo, ``img_shape``.
+
+        Returns:
+            Tensor: Logits (N, classes, H, W).
+        """
+        head = self.decode_head
+        if type(head).predict is not BaseDecodeHead.predict:
+            return super().encode_decode(inputs, batch_img_metas)
+        # What stock does, without its features while logits are enlarged.
+        logits = head(self.extract_feat(inputs))
+        return head.predict_by_feat(logits, batch_img_metas)
 
     def val_step(self, data: dict) -> list[SegDataSample]:
         """Predict a batch from a dataloader, see :meth:`test_step`."""
