@@ -118,7 +118,7 @@ def convert(
         if finish is not None:
             converted = finish(converted)
         if config is not None:
-            _check(converted, config)
+            check_fits(converted, config)
     except CheckpointError as error:
         raise CheckpointError(f'{source}: {error}') from error
     old = checkpoint.get('meta') or {}
@@ -131,8 +131,16 @@ def convert(
     return left_out
 
 
-def _check(state: State, config: str | Path) -> None:
-    """Raise if a state dict does not fit a config's model."""
+def check_fits(state: State, config: str | Path) -> None:
+    """Raise unless a state dict fits a config's model completely.
+
+    Args:
+        state (dict[str, Tensor]): Entries by our names.
+        config (str | Path): The config.
+
+    Raises:
+        CheckpointError: If a name is missing or unknown, or a shape differs.
+    """
     register_all_modules()
     model = MODELS.build(Config.fromfile(config).model)
     try:

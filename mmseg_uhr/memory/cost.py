@@ -11,6 +11,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
+from ..tiling import View, Window
+from ..tiling.views import LOCAL
+
 _MIB = 2**20
 
 
@@ -105,13 +108,17 @@ def model_cost(
 ) -> ModelCost:
     """Measure ``model.encode_decode`` on fake tensors.
 
+    A model with several views gets all of them; one of the whole scene at
+    the size that it names, or as if the window were the scene.
+
     Nothing is computed and no activation is allocated, so any size takes
     about a second. The model stays as it is, on its device and in its
     precision.
 
     Args:
         model (nn.Module): A segmentor with ``encode_decode(inputs, metas)``.
-        size (tuple[int, int]): Height and width of the input, pixels.
+        size (tuple[int, int]): Height and width of the window as the network
+            sees it, pixels.
         batch_size (int): Images per batch.
         channels (int): Channels of the input.
 
@@ -134,19 +141,10 @@ def model_cost(
         with fake, flops, torch.no_grad():
             live = LiveBytes([fake.from_tensor(weight) for weight in weights])
             with live:
-                inputs = torch.empty(
-                    batch_size,
-                    channels,
-                    *size,
-                    device=weights[0].device,
-                    dtype=weights[0].dtype,
+                inputs, meta = _make_inputs(
+                    model, tuple(size), (batch_size, channels), weights[0]
                 )
-                shape = dict(
-                    img_shape=tuple(size),
-                    ori_shape=tuple(size),
-                    pad_shape=tuple(size),
-                )
-                model.encode_decode(inputs, [shape] * batch_size)
+                model.encode_decode(inputs, [meta] * batch_size)
     finally:
         model.train(training)
     extra = getattr(model, 'auxiliary_head', None)
@@ -158,6 +156,27 @@ def model_cost(
         training_mparams=0.0 if extra is None else _count(extra) / 1e6,
         peak_mib=live.peak / _MIB,
     )
+
+
+def _make_inputs(
+    model: nn.Module,
+    size: tuple[int, int],
+    rest: tuple[int, int],
+    like: Tensor,
+) -> tuple[Tensor | dict[str, Tensor], dict[str, Any]]:
+    """Make what a model sees of windows, and the metainfo of one."""
+    views = getattr(model, 'views', None) or {LOCAL: View()}
+    window = Window(0, 0, *size)
+    inputs, boxes = {}, {}
+    for name, view in views.items():
+        region = view.region_of(window, size)
+        seen = size if name == LOCAL else view.size_of(region)
+        inputs[name] = like.new_empty(*rest, *seen)
+        boxes[name] = window.box_in(region)
+    meta = dict(
+        img_shape=size, ori_shape=size, pad_shape=size, view_boxes=boxes
+    )
+    return inputs[LOCAL] if len(inputs) == 1 else inputs, meta
 
 
 def _count(module: nn.Module) -> int:

@@ -107,6 +107,10 @@ class TensorRaster(Raster):
     ) -> Tensor:
         """Read without leaving the device, see :meth:`Raster.read_tensor`."""
         window, size = self._check(window, size, resampling)
+        if resampling == 'pillow':
+            # The same filter; torch has it for tensors on any device.
+            pixels = self.read_tensor(window, fill=fill)
+            return self._resize(pixels, size, resampling)
         placement = place(window, self.shape, size)
         if placement is None:
             return self.tensor.new_full((self.bands, *size), fill)

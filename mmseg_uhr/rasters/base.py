@@ -5,9 +5,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 
-RESAMPLINGS = ('area', 'nearest')
+RESAMPLINGS = ('area', 'nearest', 'pillow')
 
 
 class RasterError(ValueError):
@@ -83,6 +84,35 @@ def place(
     return Placement((*starts, *lengths), (*box_starts, *box_lengths))
 
 
+def resize_as_pillow(pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Resize an image with Pillow's bilinear, i.e. triangle, filter.
+
+    Args:
+        pixels (np.ndarray): Shape (h, w, bands), of any type; results of
+            integers are rounded.
+        size (tuple[int]): ``(h, w)`` in pixels.
+
+    Returns:
+        np.ndarray: Shape (*size, bands), of the same type.
+    """
+    dtype = pixels.dtype
+    # Pillow keeps 8 bits or takes floats, one band at a time.
+    if dtype != np.uint8:
+        pixels = pixels.astype(np.float32)
+    bands = [
+        np.asarray(
+            Image.fromarray(np.ascontiguousarray(pixels[..., i])).resize(
+                size[::-1], Image.Resampling.BILINEAR
+            )
+        )
+        for i in range(pixels.shape[2])
+    ]
+    resized = np.stack(bands, axis=2)
+    if np.issubdtype(dtype, np.integer) and dtype != np.uint8:
+        resized = np.rint(resized)
+    return resized.astype(dtype, copy=False)
+
+
 class Raster(ABC):
     """Pixels that can be read by rectangle.
 
@@ -114,8 +144,10 @@ class Raster(ABC):
                 raster; what sticks out is ``fill``. Defaults to everything.
             size (tuple[int], optional): ``(h, w)`` of the view in pixels.
                 Defaults to the window's own.
-            resampling (str): ``'area'`` (anti-aliased, for images) or
-                ``'nearest'`` (for labels).
+            resampling (str): ``'area'`` (anti-aliased, for images),
+                ``'nearest'`` (for labels), or ``'pillow'``, the bilinear
+                filter of Pillow, which needs all of the window's pixels, with
+                ``fill`` for those outside.
             fill (float): Value of the pixels outside the raster, and of those
                 without data.
 
@@ -127,6 +159,8 @@ class Raster(ABC):
             ValueError: If the window or the size is empty.
         """
         window, size = self._check(window, size, resampling)
+        if resampling == 'pillow':
+            return resize_as_pillow(self.read(window, fill=fill), size)
         placement = place(window, self.shape, size)
         if placement is None:
             return np.full((*size, self.bands), fill, self.dtype)

@@ -10,7 +10,14 @@ import torch
 from torch import Tensor
 
 from ..rasters import Raster
-from ..tiling import BLENDS, BandAccumulator, TilePlan, View, Window
+from ..tiling import (
+    BLENDS,
+    SYMMETRIES,
+    BandAccumulator,
+    TilePlan,
+    View,
+    Window,
+)
 from .labels import decide
 
 Item = TypeVar('Item')
@@ -26,6 +33,11 @@ class StreamSettings:
         stride (tuple[int]): ``(h, w)`` from window to window in pixels.
         batch_size (int): Windows per forward pass. Defaults to 1.
         blend (str): ``'uniform'`` (as stock slide mode) or ``'gaussian'``.
+        placement (str): ``'flush'`` (as stock slide mode) or ``'even'``, see
+            :class:`~mmseg_uhr.tiling.TilePlan`.
+        tta (str): Test-time augmentation, the mean of several predictions of
+            each window: ``'none'``, ``'flip'`` (two) or ``'d4'`` (all eight
+            mirrored and turned ones).
 
     Raises:
         ValueError: If a value makes no sense.
@@ -35,19 +47,30 @@ class StreamSettings:
     stride: tuple[int, int]
     batch_size: int = 1
     blend: str = 'uniform'
+    placement: str = 'flush'
+    tta: str = 'none'
 
     def __post_init__(self) -> None:
         if self.blend not in BLENDS:
             raise ValueError(
                 f'test_cfg.blend={self.blend!r}: expected one of {BLENDS}'
             )
+        if self.tta not in SYMMETRIES:
+            raise ValueError(
+                f'test_cfg.tta={self.tta!r}: expected one of '
+                f'{tuple(SYMMETRIES)}'
+            )
         if not isinstance(self.batch_size, int) or self.batch_size < 1:
             raise ValueError(
                 f'test_cfg.batch_size={self.batch_size!r}: expected a number '
                 'of windows, at least 1'
             )
-        # A plan of any raster checks the sizes.
-        TilePlan((1, 1), self.crop_size, self.stride)
+        # A plan of any raster checks what is left.
+        self.plan((1, 1))
+
+    def plan(self, shape: tuple[int, int]) -> TilePlan:
+        """Return the windows of a raster of ``shape``, ``(H, W)``."""
+        return TilePlan(shape, self.crop_size, self.stride, self.placement)
 
     @classmethod
     def from_test_cfg(cls, test_cfg: Mapping[str, Any]) -> 'StreamSettings':
@@ -134,7 +157,9 @@ def read_batches(
 def _read_view(raster: Raster, view: View, window: Window) -> Tensor:
     """Read one view of a window, shape (bands, h, w)."""
     region = view.region_of(window, raster.shape)
-    return raster.read_tensor(region, view.size_of(region), fill=view.fill)
+    return raster.read_tensor(
+        region, view.size_of(region), view.resampling, view.fill
+    )
 
 
 def prefetch(items: Iterable[Item]) -> Iterator[Item]:
@@ -171,7 +196,7 @@ def stream_labels(
         tuple[int, Tensor]: First row, and finished rows (h, W) of class ids
         on the CPU, from the top to the bottom of the scene.
     """
-    plan = TilePlan(raster.shape, settings.crop_size, settings.stride)
+    plan = settings.plan(raster.shape)
     band = BandAccumulator(plan, settings.blend)
     batches = read_batches(raster, plan, views, settings.batch_size)
 

@@ -4,27 +4,37 @@ from collections.abc import Iterator, Sequence
 
 from .window import Window
 
+PLACEMENTS = ('flush', 'even')
 
-def _starts(length: int, crop: int, stride: int) -> list[int]:
+
+def _starts(length: int, crop: int, stride: int, placement: str) -> list[int]:
     """Return the first pixels of the windows along one axis."""
     last = max(length - crop, 0)
-    return [*range(0, last, stride), last]
+    if placement == 'flush':
+        return [*range(0, last, stride), last]
+    steps = -(-last // stride)
+    return [round(i * last / steps) for i in range(steps)] + [last]
 
 
 class TilePlan:
     """Windows that cover a raster, in rows from the top, each from the left.
 
     They lie where stock ``slide_inference`` puts them: a grid of strides
-    whose last row and column are moved back so as not to stick out. All have
-    one size: the crop, or the raster where that is smaller.
+    whose last row and column are moved back so as not to stick out. Or they
+    are spread evenly, as FCtL (ICCV 2021) does: as few as no step is longer
+    than the stride, all overlapping alike. All have one size: the crop, or
+    the raster where that is smaller.
 
     Args:
         shape (tuple[int]): ``(H, W)`` of the raster in pixels.
         crop_size (Sequence[int]): ``(h, w)`` of a window in pixels.
-        stride (Sequence[int]): ``(h, w)`` from window to window in pixels.
+        stride (Sequence[int]): ``(h, w)`` from window to window in pixels;
+            the longest, if they are spread evenly.
+        placement (str): ``'flush'`` (as stock) or ``'even'``.
 
     Raises:
-        ValueError: If a size is not positive, or the stride leaves gaps.
+        ValueError: If a size is not positive, the stride leaves gaps, or the
+            placement is unknown.
     """
 
     def __init__(
@@ -32,7 +42,12 @@ class TilePlan:
         shape: tuple[int, int],
         crop_size: Sequence[int],
         stride: Sequence[int],
+        placement: str = 'flush',
     ) -> None:
+        if placement not in PLACEMENTS:
+            raise ValueError(
+                f'placement {placement!r}: expected one of {PLACEMENTS}'
+            )
         for name, size in (('crop_size', crop_size), ('stride', stride)):
             if len(size) != 2 or min(size) < 1:
                 raise ValueError(
@@ -50,8 +65,10 @@ class TilePlan:
             min(crop_size[0], shape[0]),
             min(crop_size[1], shape[1]),
         )
-        self.rows = _starts(shape[0], crop_size[0], stride[0])
-        self.columns = _starts(shape[1], crop_size[1], stride[1])
+        self.rows, self.columns = (
+            _starts(*axis, placement)
+            for axis in zip(shape, crop_size, stride, strict=True)
+        )
 
     def __len__(self) -> int:
         return len(self.rows) * len(self.columns)

@@ -21,15 +21,21 @@ class View:
         scale (float, optional): Instead of ``size``: pixels of the view per
             pixel of the region. Defaults to 1 without ``size``.
         fill (float): Value of pixels outside the raster. Defaults to 0.
+        resampling (str): ``'area'``, which reads no more pixels than it
+            needs, or ``'pillow'``: the region is read as it is and resized as
+            Pillow's bilinear filter does, for networks that were trained so,
+            such as FCtL's. Defaults to ``'area'``.
 
     Raises:
-        ValueError: If the region is unknown, or size and scale are given.
+        ValueError: If the region or the resampling is unknown, or size and
+            scale are given.
     """
 
     region: Union[str, float] = 'window'
     size: tuple[int, int] | None = None
     scale: float | None = None
     fill: float = 0
+    resampling: str = 'area'
 
     def __post_init__(self) -> None:
         named = self.region in ('window', 'scene')
@@ -39,6 +45,11 @@ class View:
             raise ValueError(
                 f"view region {self.region!r}: expected 'window', 'scene' or "
                 'a factor of at least 1'
+            )
+        if self.resampling not in ('area', 'pillow'):
+            raise ValueError(
+                f'view resampling {self.resampling!r}: expected '
+                "'area' or 'pillow'"
             )
         if self.size is not None and self.scale is not None:
             raise ValueError(

@@ -9,6 +9,7 @@ from torch import nn
 
 from mmseg_uhr.memory import model_cost
 from mmseg_uhr.memory.cost import LiveBytes
+from mmseg_uhr.tiling import parse_views
 
 ROOT = Path(__file__).parents[2]
 MIB = 2**20
@@ -111,3 +112,30 @@ def test_tool_prints_a_line_per_size(monkeypatch, capsys):
     lines = capsys.readouterr().out.splitlines()
     found = [line.split()[1] for line in lines if line.startswith('hgn_r18')]
     assert found == ['512x768', '1024x1024']
+
+
+class TwoViews(nn.Module):
+    """Convolves a window and a context of it."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 1, bias=False)
+        self.views = parse_views(
+            dict(
+                near=dict(region=3, size=(10, 20)),
+                far=dict(region='scene', scale=0.5),
+            )
+        )
+
+    def encode_decode(self, inputs, metas):
+        assert metas[0]['view_boxes']['near'] == (1 / 3,) * 4
+        assert metas[0]['view_boxes']['far'] == (0, 0, 1, 1)
+        for x in inputs.values():
+            self.conv(x)
+        return inputs['local']
+
+
+def test_models_with_several_views():
+    cost = model_cost(TwoViews(), (30, 40), batch_size=2)
+    pixels = 2 * (30 * 40 + 10 * 20 + 15 * 20)
+    assert cost.gmacs == pytest.approx(pixels * 3 * 4 / 1e9)

@@ -154,3 +154,32 @@ def test_imagenet_weights(golden, tmp_path, monkeypatch, channels):
     weight = model.stem.conv.conv.weight
     for part in weight.split(3, dim=1):
         assert torch.equal(part, kernel)
+
+
+def test_each_of_several_networks_loads_its_weights(tmp_path):
+    register_all_modules()
+    small = dict(
+        type='mmseg_uhr.EfficientViT',
+        widths=(6, 8, 12, 16),
+        depths=(1, 1, 1),
+        dim=4,
+    )
+    weights = []
+    for i in range(2):
+        network = EfficientViT(**{k: small[k] for k in list(small)[1:]})
+        torch.save(network.state_dict(), tmp_path / f'{i}.pth')
+        weights.append(network.stem.conv.conv.weight)
+    both = ParallelEncoders(
+        [
+            dict(
+                small,
+                init_cfg=dict(
+                    type='Pretrained', checkpoint=str(tmp_path / f'{i}.pth')
+                ),
+            )
+            for i in range(2)
+        ]
+    )
+    both.init_weights()
+    for network, weight in zip(both.encoders, weights, strict=True):
+        assert torch.equal(network.stem.conv.conv.weight, weight)

@@ -6,11 +6,14 @@ import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from mmengine.config import ConfigDict
+from mmengine.dataset import pseudo_collate
 from mmengine.registry import init_default_scope
 from mmengine.structures import PixelData
+from mmseg.models.decode_heads.decode_head import BaseDecodeHead
 from mmseg.registry import MODELS
 from mmseg.structures import SegDataSample
 
+from mmseg_uhr.models.data_preprocessors import UHRDataPreProcessor
 from mmseg_uhr.models.segmentors import UHREncoderDecoder
 from mmseg_uhr.rasters import ArrayRaster, write_geotiff
 
@@ -283,6 +286,90 @@ def test_views_reach_the_network():
     assert all(torch.equal(s['scene'][0], first[0]) for s, _ in model.seen)
 
 
+class Scenes(torch.nn.Module):
+    """Backbone that encodes contexts: their mean, once per scene."""
+
+    def __init__(self):
+        super().__init__()
+        self.calls = []
+        self.boxes = []
+
+    def encode_context(self, name, x):
+        self.calls.append((name, len(x)))
+        return x.mean(dim=(2, 3), keepdim=True)
+
+    def forward(self, inputs):
+        self.boxes.append(inputs['view_boxes'])
+        assert inputs['scene'].shape == (1, 3, 1, 1)
+        # Of the window only what a turned one has as well.
+        return (inputs['local'] + inputs['scene'],)
+
+
+@pytest.mark.parametrize('tta', ['none', 'd4'])
+def test_scenes_are_encoded_once(tta):
+    cfg = ours(
+        stock_config({}, num_classes=3),
+        crop_size=(32, 32),
+        stride=(32, 32),
+        batch_size=2,
+        tta=tta,
+    )
+    cfg.pop('type')
+    cfg.data_preprocessor.type = 'mmseg_uhr.UHRDataPreProcessor'
+    cfg.views = dict(scene=dict(region='scene', size=(16, 24)))
+    init_default_scope('mmseg')
+    model = UHREncoderDecoder(**cfg).eval()
+    model.backbone = Scenes()
+    model.decode_head = Mean()
+    label = model.test_step(dict(inputs=[random_image((64, 96))]))
+    views = 8 if tta == 'd4' else 1
+    assert model.backbone.calls == [('scene', 1)] * views
+    # Three batches of two windows, in every orientation.
+    assert len(model.backbone.boxes) == 3 * views
+    first = model.backbone.boxes[0]['scene']
+    expected = [[0, 0, 32 / 64, 32 / 96], [0, 32 / 96, 32 / 64, 32 / 96]]
+    torch.testing.assert_close(first, torch.tensor(expected))
+    assert label[0].pred_sem_seg.data.shape == (1, 64, 96)
+    # Another scene is encoded again.
+    model.test_step(dict(inputs=[random_image((64, 96), 1)]))
+    assert len(model.backbone.calls) == 2 * views
+
+
+class Mean(BaseDecodeHead):
+    """The map itself as logits, at full size."""
+
+    def __init__(self):
+        super().__init__(3, 3, num_classes=3)
+
+    def forward(self, inputs):
+        return inputs[-1]
+
+
+def test_augmented_prediction_is_the_mean_of_eight():
+    cfg = ours(stock_config({}), crop_size=(40, 40), stride=(40, 40), tta='d4')
+    model = build(cfg)
+    image = random_image((40, 40)).float()
+    meta = dict(img_shape=(40, 40), ori_shape=(40, 40), pad_shape=(40, 40))
+    x = model.data_preprocessor(dict(inputs=[image]), False)['inputs']
+    logits = 0
+    with torch.no_grad():
+        for mirror in (False, True):
+            for turns in range(4):
+                turned = x.flip(-1) if mirror else x
+                turned = torch.rot90(turned, turns, (2, 3))
+                out = model.encode_decode(turned, [meta])
+                out = torch.rot90(out, -turns, (2, 3))
+                logits = logits + (out.flip(-1) if mirror else out)
+    found = model.test_step(dict(inputs=[image]))[0].pred_sem_seg.data
+    assert torch.equal(found[0].long(), logits[0].argmax(dim=0))
+
+
+def test_augmentation_of_oblong_windows():
+    cfg = ours(stock_config({}), crop_size=(32, 48), stride=(24, 40), tta='d4')
+    found = build(cfg).test_step(dict(inputs=[random_image((70, 90))]))
+    assert found[0].pred_sem_seg.data.shape == (1, 70, 90)
+
+
 def test_a_scaled_local_view_gives_full_size_labels():
     """The field's protocol of testing at scale 0.8, without a Resize."""
     cfg = ours(stock_config({}), crop_size=(40, 40), stride=(40, 40))
@@ -348,6 +435,16 @@ def test_loss_takes_uint8_labels():
             dict(mode='stream', crop_size=(8, 8), stride=(8, 8), batch_size=0),
             'batch_size=0',
         ),
+        (
+            dict(mode='stream', crop_size=(8, 8), stride=(8, 8), tta='d8'),
+            "tta='d8': expected one of",
+        ),
+        (
+            dict(
+                mode='stream', crop_size=(8, 8), stride=(8, 8), placement='x'
+            ),
+            "placement 'x'",
+        ),
     ],
 )
 def test_settings_that_make_no_sense(test_cfg, message):
@@ -363,3 +460,28 @@ def test_a_model_that_raises_ends_the_stream_with_its_error():
     four_bands = np.zeros((96, 96, 4), np.uint8)
     with pytest.raises(RuntimeError):
         model.test_step(dict(inputs=[ArrayRaster(four_bands)]))
+
+
+def test_collated_views_are_stacked():
+    """MMEngine's dataloaders turn a list of dicts into a dict of lists."""
+    preprocessor = UHRDataPreProcessor(mean=[1] * 3, std=[2] * 3, size=(8, 8))
+    views = [
+        dict(local=random_image((8, 8), i), far=random_image((4, 6), i + 2))
+        for i in range(2)
+    ]
+    samples = [
+        SegDataSample(gt_sem_seg=PixelData(data=torch.zeros(1, 8, 8)))
+        for _ in views
+    ]
+    batch = pseudo_collate(
+        [dict(inputs=v, data_samples=s) for v, s in zip(views, samples)]
+    )
+    assert isinstance(batch['inputs'], dict)
+    found = preprocessor(batch, training=True)['inputs']
+    listed = preprocessor(
+        dict(inputs=views, data_samples=samples), training=True
+    )['inputs']
+    for name in ('local', 'far'):
+        assert torch.equal(found[name], listed[name])
+        expected = (torch.stack([v[name] for v in views]) - 1) / 2
+        torch.testing.assert_close(found[name], expected)

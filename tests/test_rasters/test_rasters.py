@@ -10,6 +10,7 @@ import torch
 from affine import Affine
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 from rasterio.crs import CRS
 
 from mmseg_uhr.rasters import (
@@ -324,3 +325,35 @@ def test_writing_where_one_cannot(tmp_path):
         write_geotiff(
             tmp_path / 'file' / 'map.tif', np.zeros((4, 4), np.uint8)
         )
+
+
+@pytest.mark.parametrize('dtype', [np.uint8, np.uint16, np.float32])
+@pytest.mark.parametrize('window', [(3, 5, 40, 30), (-20, -16, 90, 84)])
+def test_pillow_resampling(window, dtype):
+    """The triangle filter over the padded window, at full precision."""
+    rng = np.random.default_rng(0)
+    image = rng.integers(0, 256, (50, 60, 3)).astype(dtype)
+    y, x, h, w = window
+    padded = np.pad(image, ((20, 80), (20, 80), (0, 0)))
+    padded = padded[y + 20 : y + 20 + h, x + 20 : x + 20 + w]
+    expected = np.stack(
+        [
+            np.asarray(
+                Image.fromarray(padded[..., i].astype(np.float32)).resize(
+                    (16, 20), Image.Resampling.BILINEAR
+                )
+            )
+            for i in range(3)
+        ],
+        axis=2,
+    )
+    found = ArrayRaster(image).read(window, (20, 16), 'pillow')
+    assert found.dtype == dtype
+    # Eight bits are rounded after each axis.
+    tolerance = 1 if dtype != np.float32 else 1e-3
+    np.testing.assert_allclose(found, expected, atol=tolerance)
+    tensor = torch.from_numpy(image.transpose(2, 0, 1).astype(np.float32))
+    found = TensorRaster(tensor).read_tensor(window, (20, 16), 'pillow')
+    np.testing.assert_allclose(
+        found.permute(1, 2, 0), expected, atol=1e-3, rtol=1e-5
+    )

@@ -1,10 +1,13 @@
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mmseg_uhr.tiling import (
+    SYMMETRIES,
     BandAccumulator,
+    Symmetry,
     TilePlan,
     Window,
     blend_weights,
@@ -144,3 +147,59 @@ def test_views():
 def test_views_that_make_no_sense(view, message):
     with pytest.raises(ValueError, match=message):
         parse_views(dict(v=view))
+
+
+@pytest.mark.parametrize(
+    'length, starts',
+    [
+        (2448, [0, 388, 776, 1164, 1552, 1940]),
+        (5000, [0, 449, 898, 1348, 1797, 2246, 2695, 3144, 3594, 4043, 4492]),
+        (1024, [0, 258, 516]),
+        (1016, [0, 254, 508]),
+        (508, [0]),
+        (300, [0]),
+    ],
+)
+def test_even_placement(length, starts):
+    """The patch grid of FCtL: 508 pixels, overlaps of at least 50."""
+    plan = TilePlan((length, 508), (508, 508), (458, 458), 'even')
+    assert plan.rows == starts
+    assert plan.columns == [0]
+
+
+def test_even_placement_covers_without_gaps():
+    for length in range(1, 60):
+        plan = TilePlan((length, 7), (8, 8), (5, 5), 'even')
+        covered = {
+            y + i for y in plan.rows for i in range(plan.window_size[0])
+        }
+        assert covered == set(range(length))
+        steps = {b - a for a, b in zip(plan.rows, plan.rows[1:])}
+        assert not steps or max(steps) <= 5
+        assert not steps or max(steps) - min(steps) <= 1
+    with pytest.raises(ValueError, match="placement 'odd'"):
+        TilePlan((9, 9), (8, 8), (5, 5), 'odd')
+
+
+def test_symmetries():
+    x = torch.arange(2 * 3 * 4).view(2, 3, 4)
+    seen = set()
+    for symmetry in SYMMETRIES['d4']:
+        turned = symmetry.apply(x)
+        assert torch.equal(symmetry.undo(turned), x)
+        seen.add((turned.shape, tuple(turned.flatten().tolist())))
+        # A box and the pixels that it holds move alike.
+        mask = torch.zeros(8, 8)
+        mask[1:4, 2:7] = 1
+        box = symmetry.apply_to_boxes(
+            torch.tensor([[1 / 8, 2 / 8, 3 / 8, 5 / 8]])
+        )
+        y, row, h, w = (box[0] * 8).round().int().tolist()
+        expected = torch.zeros(8, 8)
+        expected[y : y + h, row : row + w] = 1
+        assert torch.equal(symmetry.apply(mask), expected)
+    assert len(seen) == 8
+    # Counter-clockwise, as numpy turns.
+    one = Symmetry(mirror=True, turns=1)
+    expected = np.rot90(x[0].numpy()[:, ::-1])
+    assert np.array_equal(one.apply(x[0]).numpy(), expected)

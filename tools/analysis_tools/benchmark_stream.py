@@ -22,7 +22,6 @@ import mmseg_uhr  # noqa: F401  registers the types that configs name
 from mmseg_uhr.memory.meter import Meter
 from mmseg_uhr.rasters import GeoTIFFWriter, open_raster
 from mmseg_uhr.streaming import StreamSettings
-from mmseg_uhr.tiling import TilePlan
 
 
 def parse_args() -> argparse.Namespace:
@@ -60,7 +59,7 @@ def run_model(model: torch.nn.Module, scene: Path) -> None:
     """Predict the windows with nothing around it."""
     raster = open_raster(scene)
     settings = StreamSettings.from_test_cfg(model.test_cfg)
-    plan = TilePlan(raster.shape, settings.crop_size, settings.stride)
+    plan = settings.plan(raster.shape)
     pixels = raster.read_tensor((0, 0, *plan.window_size))
     batch = torch.stack([pixels.float() / 255] * settings.batch_size)
     batch = batch.to(next(model.parameters()).device)

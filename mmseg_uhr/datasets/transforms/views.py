@@ -42,7 +42,7 @@ class ReadViews(BaseTransform):
             size = view.size_of(region)
             # OpenCV, behind most stock transforms, wants contiguous pixels.
             pixels[name] = np.ascontiguousarray(
-                raster.read(region, size, fill=view.fill)
+                raster.read(region, size, view.resampling, view.fill)
             )
             boxes[name] = window.box_in(region)
         results['window'] = window

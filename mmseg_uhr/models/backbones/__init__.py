@@ -2,12 +2,16 @@
 
 from .dual_resolution import DualResolutionEncoder
 from .efficientvit import EfficientViT
+from .local_context import LocalContextEncoder
 from .parallel import ParallelEncoders
 from .shallow_stdc import ShallowSTDC
+from .vgg_fcn import VGGFCN
 
 __all__ = [
     'DualResolutionEncoder',
     'EfficientViT',
+    'LocalContextEncoder',
     'ParallelEncoders',
     'ShallowSTDC',
+    'VGGFCN',
 ]

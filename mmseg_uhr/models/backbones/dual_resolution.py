@@ -7,7 +7,7 @@ from functools import partial
 import torch
 import torch.nn as nn
 import torch.nn.functional as F
-from mmengine.model import BaseModule
+from mmengine.model import BaseModule, ModuleList
 from torch import Tensor
 
 from ...registry import MODELS
@@ -134,7 +134,7 @@ class DualResolutionEncoder(BaseModule):
         if graft_stages is not None:
             self.graft_stages = tuple(graft_stages)
             self._check_stages()
-        self.grafts = nn.ModuleList(
+        self.grafts = ModuleList(
             MODELS.build(dict(graft, deep_channels=channels))
             for channels in self.graft_channels
         )

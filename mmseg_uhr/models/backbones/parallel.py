@@ -2,8 +2,7 @@
 
 from collections.abc import Sequence
 
-import torch.nn as nn
-from mmengine.model import BaseModule
+from mmengine.model import BaseModule, ModuleList
 from torch import Tensor
 
 from ...registry import MODELS
@@ -29,7 +28,7 @@ class ParallelEncoders(BaseModule):
         init_cfg: dict | list[dict] | None = None,
     ):
         super().__init__(init_cfg)
-        self.encoders = nn.ModuleList(map(MODELS.build, encoders))
+        self.encoders = ModuleList(map(MODELS.build, encoders))
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         """Encode windows.

@@ -24,7 +24,8 @@ class UHRDataPreProcessor(SegDataPreProcessor):
 
         Args:
             data (dict): ``inputs``, a list of tensors or of dicts of
-                tensors, and ``data_samples``.
+                tensors, or a dict of lists, which MMEngine's dataloaders
+                make of the latter; and ``data_samples``.
             training (bool): Whether labels are to be padded too.
 
         Returns:
@@ -32,6 +33,9 @@ class UHRDataPreProcessor(SegDataPreProcessor):
             ``data_samples``.
         """
         inputs = data['inputs']
+        if isinstance(inputs, Mapping):
+            rows = zip(*inputs.values(), strict=True)
+            inputs = [dict(zip(inputs, row)) for row in rows]
         if not isinstance(inputs[0], Mapping):
             return super().forward(data, training)
         result = super().forward(

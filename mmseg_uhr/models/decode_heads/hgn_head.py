@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
-import torch.nn as nn
 from mmcv.cnn import ConvModule
+from mmengine.model import ModuleList
 from mmseg.models.decode_heads.decode_head import BaseDecodeHead
 from torch import Tensor
 
@@ -56,7 +56,7 @@ class HGNHead(BaseDecodeHead):
                 f'entry for each of the {len(shallow_channels)} shallow maps '
                 f'of in_channels={tuple(in_channels)}'
             )
-        self.grafts = nn.ModuleList()
+        self.grafts = ModuleList()
         for shallow, width in zip(
             reversed(shallow_channels), reversed(align_channels)
         ):

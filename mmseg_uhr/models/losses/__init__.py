@@ -1,6 +1,7 @@
 """Losses."""
 
 from .affinity import FeatureAffinityLoss
+from .focal import SoftmaxFocalLoss
 from .load_balance import LoadBalanceLoss
 from .reconstruction import ReconstructionLoss
 from .shallow_deep_contrast import ShallowDeepContrastLoss
@@ -10,4 +11,5 @@ __all__ = [
     'LoadBalanceLoss',
     'ReconstructionLoss',
     'ShallowDeepContrastLoss',
+    'SoftmaxFocalLoss',
 ]

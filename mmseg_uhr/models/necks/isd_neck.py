@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 import torch.nn as nn
-from mmengine.model import BaseModule
+from mmengine.model import BaseModule, ModuleList
 from torch import Tensor
 
 from ...registry import MODELS
@@ -60,7 +60,7 @@ class ISDNeck(BaseModule):
         self.context = ASPPNeck(
             deep_channels, channels, dilations, index, **conv
         )
-        self.fusions = nn.ModuleList(
+        self.fusions = ModuleList(
             RelationAwareFusion(shallow, channels, groups, **conv)
             for shallow in shallow_channels
         )

@@ -16,7 +16,8 @@ from torch import Tensor
 from ...rasters import Raster, TensorRaster, as_raster
 from ...registry import MODELS
 from ...streaming import StreamSettings, WindowBatch, stream_labels
-from ...tiling import parse_views
+from ...tiling import SYMMETRIES, Symmetry, parse_views
+from ...tiling.views import LOCAL
 
 MODES = ('whole', 'slide', 'stream')
 
@@ -33,6 +34,11 @@ class UHREncoderDecoder(EncoderDecoder):
     rows; only a label map of one byte per pixel is kept. With
     ``blend='uniform'`` that map is stock slide mode's. ``mode='whole'`` and
     ``'slide'`` do what they do in stock.
+
+    A backbone with ``encode_context(name, x)`` gets views of the whole scene
+    encoded by that, once per scene, and under ``'view_boxes'`` where the
+    windows lie in each view, see
+    :class:`~mmseg_uhr.models.backbones.LocalContextEncoder`.
 
     Batch norms behind the convolutions of mmcv's ``ConvModule`` are folded
     into the weights while predicting; results differ from stock by rounding.
@@ -86,6 +92,9 @@ class UHREncoderDecoder(EncoderDecoder):
         """
         for sample in data_samples:
             sample.gt_sem_seg.data = sample.gt_sem_seg.data.long()
+        inputs = self._with_boxes(
+            inputs, [sample.metainfo for sample in data_samples]
+        )
         return super().loss(inputs, data_samples)
 
     def encode_decode(
@@ -100,6 +109,7 @@ class UHREncoderDecoder(EncoderDecoder):
         Returns:
             Tensor: Logits (N, classes, H, W).
         """
+        inputs = self._with_boxes(inputs, batch_img_metas)
         head = self.decode_head
         if type(head).predict is not BaseDecodeHead.predict:
             return super().encode_decode(inputs, batch_img_metas)
@@ -168,15 +178,26 @@ class UHREncoderDecoder(EncoderDecoder):
             tuple[int, Tensor]: First row, and finished rows (h, W) of class
             ids on the CPU.
         """
+        settings = StreamSettings.from_test_cfg(self.test_cfg)
+        # Of this scene: what is encoded once for all of its windows.
+        encoded: dict[tuple[str, Symmetry], Any] = {}
         yield from stream_labels(
             as_raster(source),
-            StreamSettings.from_test_cfg(self.test_cfg),
+            settings,
             self.views,
-            lambda batch: self._predict_windows(batch, preprocess),
+            lambda batch: self._predict_windows(
+                batch, preprocess, SYMMETRIES[settings.tta], encoded
+            ),
             getattr(self.decode_head, 'threshold', None),
         )
 
-    def _predict_windows(self, batch: WindowBatch, preprocess: bool) -> Tensor:
+    def _predict_windows(
+        self,
+        batch: WindowBatch,
+        preprocess: bool,
+        symmetries: Sequence[Symmetry],
+        encoded: dict[tuple[str, Symmetry], Any],
+    ) -> Tensor:
         """Return the logits (n, C, h, w) of n windows of size (h, w)."""
         single = len(self.views) == 1
         inputs: Any = [
@@ -195,21 +216,15 @@ class UHREncoderDecoder(EncoderDecoder):
                 name: torch.stack([views[name] for views in inputs])
                 for name in self.views
             }
-        # Heads scale their logits to `img_shape`. The preprocessor may have
-        # padded the windows, which stays a matter of this method.
-        local = inputs if single else inputs['local']
-        shape = local.shape[2:]
-        metas = [
-            dict(
-                img_shape=shape,
-                pad_shape=shape,
-                ori_shape=window[2:],
-                window=window,
-                view_boxes=boxes,
-            )
-            for window, boxes in zip(batch.windows, batch.boxes, strict=True)
-        ]
-        logits = self.encode_decode(inputs, metas)
+        # The preprocessor may have padded the windows, which stays a matter
+        # of this method.
+        logits = None
+        for symmetry in symmetries:
+            metas, views = self._as_seen(batch, inputs, symmetry, encoded)
+            found = symmetry.undo(self.encode_decode(views, metas))
+            logits = found if logits is None else logits.add_(found)
+        if len(symmetries) > 1:
+            logits /= len(symmetries)
         logits = logits[..., : seen[0], : seen[1]]
         size = batch.windows[0][2:]
         if tuple(seen) == size:
@@ -221,6 +236,70 @@ class UHREncoderDecoder(EncoderDecoder):
             align_corners=self.align_corners,
             warning=False,
         )
+
+    def _as_seen(
+        self,
+        batch: WindowBatch,
+        inputs: Tensor | dict[str, Tensor],
+        symmetry: Symmetry,
+        encoded: dict[tuple[str, Symmetry], Any],
+    ) -> tuple[list[dict], Any]:
+        """Turn preprocessed views, and take scenes that are encoded.
+
+        Returns:
+            tuple[list[dict], Any]: Metainfo of the windows, and what the
+            network gets.
+        """
+        single = isinstance(inputs, Tensor)
+        views = {LOCAL: inputs} if single else inputs
+        turned = {}
+        for name, pixels in views.items():
+            scene = self.views[name].whole_scene and self._encodes_contexts
+            if not scene:
+                turned[name] = symmetry.apply(pixels)
+                continue
+            if (name, symmetry) not in encoded:
+                encoded[name, symmetry] = self.backbone.encode_context(
+                    name, symmetry.apply(pixels[:1])
+                )
+            turned[name] = encoded[name, symmetry]
+        boxes = {
+            name: symmetry.apply_to_boxes(
+                torch.tensor([one[name] for one in batch.boxes])
+            ).tolist()
+            for name in views
+        }
+        # Heads scale their logits to `img_shape`.
+        shape = turned[LOCAL].shape[2:]
+        metas = [
+            dict(
+                img_shape=shape,
+                pad_shape=shape,
+                ori_shape=window[2:],
+                window=window,
+                view_boxes={name: tuple(boxes[name][i]) for name in views},
+            )
+            for i, window in enumerate(batch.windows)
+        ]
+        return metas, turned[LOCAL] if single else turned
+
+    @property
+    def _encodes_contexts(self) -> bool:
+        """bool: Whether the backbone takes encoded contexts, and boxes."""
+        return hasattr(self.backbone, 'encode_context')
+
+    def _with_boxes(self, inputs: Any, metas: Sequence[Mapping]) -> Any:
+        """Tell the backbone where the windows lie in their contexts."""
+        if not (isinstance(inputs, dict) and self._encodes_contexts):
+            return inputs
+        boxes = {
+            name: inputs[LOCAL].new_tensor(
+                [meta['view_boxes'][name] for meta in metas]
+            )
+            for name in inputs
+            if all(name in meta.get('view_boxes', ()) for meta in metas)
+        }
+        return {**inputs, 'view_boxes': boxes}
 
     def _predict_rasters(
         self,
