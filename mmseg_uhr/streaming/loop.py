@@ -32,7 +32,9 @@ class StreamSettings:
         crop_size (tuple[int]): ``(h, w)`` of a window in pixels.
         stride (tuple[int]): ``(h, w)`` from window to window in pixels.
         batch_size (int): Windows per forward pass. Defaults to 1.
-        blend (str): ``'uniform'`` (as stock slide mode) or ``'gaussian'``.
+        blend (str): ``'uniform'`` (as stock slide mode), ``'gaussian'``,
+            ``'linear'``, ``'hann'`` or ``'centre'``, see
+            :func:`~mmseg_uhr.tiling.blend_weights`.
         placement (str): ``'flush'`` (as stock slide mode) or ``'even'``, see
             :class:`~mmseg_uhr.tiling.TilePlan`.
         tta (str): Test-time augmentation, the mean of several predictions of

@@ -27,6 +27,7 @@ class BandAccumulator:
         self.plan = plan
         self.top = 0
         self._weights = blend_weights(blend, plan.window_size)
+        self._cores = blend == 'centre'
         self._sums: Tensor | None = None
         self._norm: Tensor | None = None
 
@@ -41,6 +42,14 @@ class BandAccumulator:
             self._allocate(logits)
         if self._weights is not None:
             logits = logits * self._weights
+        if self._cores:
+            core = self.plan.core(window)
+            logits = logits[
+                :,
+                core.y - window.y : core.y - window.y + core.h,
+                core.x - window.x : core.x - window.x + core.w,
+            ]
+            window = core
         columns = slice(window.x, window.x + window.w)
         first = 0
         for rows in self._buffer_rows(window.y, window.y + window.h):

@@ -3,10 +3,10 @@
 import torch
 from torch import Tensor
 
-BLENDS = ('uniform', 'gaussian')
+BLENDS = ('uniform', 'gaussian', 'linear', 'hann', 'centre')
 # Standard deviation as a share of the window's side, and the floor that keeps
-# the corners of the scene, seen by one window only, well-conditioned: both as
-# in nnU-Net (Isensee et al., Nature Methods 2021).
+# the rim of the scene, seen by one window only, well-conditioned: both of the
+# size of those in nnU-Net (Isensee et al., Nature Methods 2021).
 _SIGMA = 1 / 8
 _FLOOR = 1e-3
 
@@ -15,9 +15,12 @@ def blend_weights(blend: str, size: tuple[int, int]) -> Tensor | None:
     """Return the weights of a window's pixels.
 
     Args:
-        blend (str): ``'uniform'`` (as stock sliding windows) or
-            ``'gaussian'``, which trusts the centre of a window more than its
-            rim and so hides seams.
+        blend (str): ``'uniform'`` (as stock sliding windows), or one that
+            trusts the centre of a window more than its rim and so hides
+            seams: ``'gaussian'``, ``'linear'`` (a ramp from the rim),
+            ``'hann'`` (a raised cosine). ``'centre'`` weighs all alike, too:
+            there each pixel takes the window whose centre is nearest, see
+            :meth:`~mmseg_uhr.tiling.TilePlan.core`.
         size (tuple[int]): ``(h, w)`` of a window in pixels.
 
     Returns:
@@ -26,13 +29,26 @@ def blend_weights(blend: str, size: tuple[int, int]) -> Tensor | None:
     Raises:
         ValueError: If the name is unknown.
     """
-    if blend == 'uniform':
-        return None
-    if blend != 'gaussian':
+    if blend not in BLENDS:
         raise ValueError(f'blend {blend!r}: expected one of {BLENDS}')
-    profiles = []
-    for length in size:
-        offset = torch.arange(length, dtype=torch.float32) - (length - 1) / 2
-        profiles.append(torch.exp(-0.5 * (offset / (_SIGMA * length)) ** 2))
-    weights = profiles[0][:, None] * profiles[1][None, :]
-    return (weights / weights.max()).clamp_min(_FLOOR)
+    if blend in ('uniform', 'centre'):
+        return None
+    profiles = [_profile(blend, length) for length in size]
+    return profiles[0][:, None] * profiles[1][None, :]
+
+
+def _profile(blend: str, length: int) -> Tensor:
+    """Weights along one side of a window, symmetric and at most 1.
+
+    The floor is that of a side, not of the product: rows at the rim of the
+    scene would else weigh all columns alike.
+    """
+    # From the centre, in window sides: -1/2 to 1/2.
+    offset = (torch.arange(length, dtype=torch.float32) + 0.5) / length - 0.5
+    if blend == 'gaussian':
+        profile = torch.exp(-0.5 * (offset / _SIGMA) ** 2)
+    elif blend == 'linear':
+        profile = 1 - 2 * offset.abs()
+    else:
+        profile = torch.cos(torch.pi * offset) ** 2
+    return (profile / profile.max()).clamp_min(_FLOOR)

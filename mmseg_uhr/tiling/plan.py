@@ -70,6 +70,34 @@ class TilePlan:
             for axis in zip(shape, crop_size, stride, strict=True)
         )
 
+    def core(self, window: Window) -> Window:
+        """Return the part of a window that no other window is nearer to.
+
+        Overlaps are halved; together the cores cover the raster once.
+
+        Args:
+            window (Window): One of the plan.
+
+        Returns:
+            Window: In pixels of the raster.
+        """
+        y, h = self._core(self.rows, window.y, window.h, self.shape[0])
+        x, w = self._core(self.columns, window.x, window.w, self.shape[1])
+        return Window(y, x, h, w)
+
+    @staticmethod
+    def _core(
+        starts: list[int], start: int, length: int, full: int
+    ) -> tuple[int, int]:
+        """Return begin and length of a core along one axis."""
+        i = starts.index(start)
+        begin, end = 0, full
+        if i > 0:
+            begin = (start + starts[i - 1] + length + 1) // 2
+        if i + 1 < len(starts):
+            end = (starts[i + 1] + start + length + 1) // 2
+        return begin, end - begin
+
     def __len__(self) -> int:
         return len(self.rows) * len(self.columns)
 

@@ -427,9 +427,9 @@ def test_loss_takes_uint8_labels():
         ),
         (
             dict(
-                mode='stream', crop_size=(8, 8), stride=(8, 8), blend='linear'
+                mode='stream', crop_size=(8, 8), stride=(8, 8), blend='sharp'
             ),
-            "blend='linear'",
+            "blend='sharp'",
         ),
         (
             dict(mode='stream', crop_size=(8, 8), stride=(8, 8), batch_size=0),

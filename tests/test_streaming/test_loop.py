@@ -38,7 +38,7 @@ def stream(raster, views=None, **settings):
     )
 
 
-@pytest.mark.parametrize('blend', ['uniform', 'gaussian'])
+@pytest.mark.parametrize('blend', ['uniform', 'gaussian', 'hann', 'centre'])
 @pytest.mark.parametrize('batch_size', [1, 3, 100])
 def test_rows_come_once_and_in_order(blend, batch_size):
     raster = CountingRaster((95, 70))
