@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any, TypeVar
 
-import torch
 from torch import Tensor
 
 from ..rasters import Raster
@@ -18,7 +17,9 @@ from ..tiling import (
     View,
     Window,
 )
+from .batch import WindowBatch
 from .labels import decide
+from .out_of_memory import CarefulPredictor
 
 Item = TypeVar('Item')
 _END = object()
@@ -102,23 +103,6 @@ class StreamSettings:
         return cls(**given)
 
 
-@dataclass(frozen=True)
-class WindowBatch:
-    """Windows of one raster and what the network sees of them.
-
-    Args:
-        windows (list[Window]): Where they lie.
-        inputs (list[dict[str, Tensor]]): Views (bands, h, w) by name, one
-            dict per window.
-        boxes (list[dict[str, tuple[float]]]): Where each window lies in its
-            views, ``(y, x, h, w)`` as fractions of the view.
-    """
-
-    windows: list[Window]
-    inputs: list[dict[str, Tensor]]
-    boxes: list[dict[str, tuple[float, float, float, float]]]
-
-
 def read_batches(
     raster: Raster,
     plan: TilePlan,
@@ -191,7 +175,8 @@ def stream_labels(
         settings (StreamSettings): Windows and blending.
         views (Mapping[str, View]): What the network sees of a window.
         predict (Callable): Logits (n, C, h, w) of n windows, (h, w) being
-            the windows' size.
+            the windows' size. Called again with fewer windows where memory
+            does not suffice.
         threshold (float, optional): For binary models with one channel.
 
     Yields:
@@ -206,11 +191,10 @@ def stream_labels(
         for y, sums, norm in band.finish(until):
             yield y, decide(sums, norm, threshold).cpu()
 
+    careful = CarefulPredictor(predict)
     for batch in prefetch(batches):
-        with torch.no_grad():
-            logits = predict(batch)
-        for window, window_logits in zip(batch.windows, logits, strict=True):
+        for window, logits in careful(batch):
             if window.y > band.top:
                 yield from finished(window.y)
-            band.add(window_logits, window)
+            band.add(logits, window)
     yield from finished(plan.shape[0])

@@ -1,0 +1,39 @@
+"""Windows that go through the network together."""
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from ..tiling import Window
+
+
+@dataclass(frozen=True)
+class WindowBatch:
+    """Windows of one raster and what the network sees of them.
+
+    Args:
+        windows (list[Window]): Where they lie.
+        inputs (list[dict[str, Tensor]]): Views (bands, h, w) by name, one
+            dict per window.
+        boxes (list[dict[str, tuple[float]]]): Where each window lies in its
+            views, ``(y, x, h, w)`` as fractions of the view.
+    """
+
+    windows: list[Window]
+    inputs: list[dict[str, Tensor]]
+    boxes: list[dict[str, tuple[float, float, float, float]]]
+
+    def part(self, first: int, limit: int | None) -> 'WindowBatch':
+        """Take some of the windows.
+
+        Args:
+            first (int): Index of the first one.
+            limit (int, optional): How many at most. None: all that follow.
+
+        Returns:
+            WindowBatch: Of at least one window.
+        """
+        some = slice(first, None if limit is None else first + limit)
+        return WindowBatch(
+            self.windows[some], self.inputs[some], self.boxes[some]
+        )
