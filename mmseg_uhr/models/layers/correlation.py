@@ -183,10 +183,11 @@ class ContextualCorrelation(BaseModule):
                 Needed with ``position``.
 
         Returns:
-            Tensor: What was read, float32 (N, C, h, w).
+            Tensor: What was read, at least float32 (N, C, h, w).
         """
         with torch.autocast(local.device.type, enabled=False):
-            local, context = local.float(), context.float()
+            dtype = torch.promote_types(local.dtype, torch.float32)
+            local, context = local.to(dtype), context.to(dtype)
             query, key = self.queries_and_keys(local, context)
             value = self.value(context)
             size = (len(query), -1, -1)
