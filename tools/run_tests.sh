@@ -32,4 +32,5 @@ uhr_env "$stack" tests "$wheel"
 cd "$UHR_ROOT"
 # More threads than that only get in each other's way on tiny tensors.
 export OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
-"$UHR_PYTHON" -m pytest "$@"
+# By file: tests of one share models and scenes.
+"$UHR_PYTHON" -m pytest -n auto --maxprocesses 4 --dist loadfile "$@"

@@ -1,7 +1,21 @@
 """Functions behind the tools, for use from Python."""
 
 from .checkpoint import load_weights
-from .inference import init_segmentor, segment
+from .inferencer import UHRInferencer
 from .overlay import write_overlay
+from .ranks import RankError, process_group, silent_ranks
+from .results import SceneResult
+from .runs import ScenesError
+from .segmentor import init_segmentor
 
-__all__ = ['init_segmentor', 'load_weights', 'segment', 'write_overlay']
+__all__ = [
+    'RankError',
+    'SceneResult',
+    'ScenesError',
+    'UHRInferencer',
+    'init_segmentor',
+    'load_weights',
+    'process_group',
+    'silent_ranks',
+    'write_overlay',
+]

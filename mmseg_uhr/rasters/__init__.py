@@ -2,9 +2,12 @@
 
 from .array import ArrayRaster, TensorRaster
 from .base import GeoReference, Raster, RasterError
+from .copy import write_copy
 from .file import FileRaster
 from .open import RasterLike, as_raster, open_raster
-from .scaled import ScaledRaster
+from .polygons import check_polygon_path, write_polygons
+from .row_buffer import RowBuffer
+from .scaled import ScaledRaster, ValueRange, parse_value_range
 from .writer import GeoTIFFWriter, write_geotiff
 
 __all__ = [
@@ -15,9 +18,15 @@ __all__ = [
     'Raster',
     'RasterError',
     'RasterLike',
+    'RowBuffer',
     'ScaledRaster',
     'TensorRaster',
+    'ValueRange',
     'as_raster',
+    'check_polygon_path',
     'open_raster',
+    'parse_value_range',
+    'write_copy',
     'write_geotiff',
+    'write_polygons',
 ]

@@ -1,5 +1,8 @@
 """Rasters in memory."""
 
+import zlib
+from typing import Any
+
 import cv2
 import numpy as np
 import torch
@@ -48,6 +51,14 @@ def resize_array(
     return bands[0] if len(bands) == 1 else np.concatenate(bands, axis=2)
 
 
+def _checksum(array: np.ndarray) -> int:
+    """Return the checksum of an array's values, a row at a time."""
+    checksum = 0
+    for row in array:
+        checksum = zlib.crc32(np.ascontiguousarray(row), checksum)
+    return checksum
+
+
 class ArrayRaster(Raster):
     """An array that is read by window.
 
@@ -55,6 +66,8 @@ class ArrayRaster(Raster):
         array (np.ndarray): Shape (H, W) or (H, W, bands).
         name (str): What to call it in messages.
     """
+
+    in_memory = True
 
     def __init__(self, array: np.ndarray, name: str = '<array>') -> None:
         if array.ndim not in (2, 3):
@@ -67,6 +80,10 @@ class ArrayRaster(Raster):
         self.shape = self.array.shape[:2]
         self.bands = self.array.shape[2]
         self.dtype = self.array.dtype
+
+    def identity(self) -> dict[str, Any]:
+        """Tell what a result depends on, see :meth:`Raster.identity`."""
+        return {**super().identity(), 'crc32': _checksum(self.array)}
 
     def _read(
         self,
@@ -86,6 +103,8 @@ class TensorRaster(Raster):
         name (str): What to call it in messages.
     """
 
+    in_memory = True
+
     def __init__(self, tensor: Tensor, name: str = '<tensor>') -> None:
         if tensor.ndim != 3:
             raise ValueError(
@@ -97,6 +116,11 @@ class TensorRaster(Raster):
         self.bands, *shape = tensor.shape
         self.shape = tuple(shape)
         self.dtype = torch.empty((), dtype=tensor.dtype).numpy().dtype
+
+    def identity(self) -> dict[str, Any]:
+        """Tell what a result depends on, see :meth:`Raster.identity`."""
+        pixels = self.tensor.detach().cpu().numpy()
+        return {**super().identity(), 'crc32': _checksum(pixels)}
 
     def read_tensor(
         self,

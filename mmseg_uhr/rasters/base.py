@@ -122,6 +122,12 @@ class Raster(ABC):
         bands (int): Number of bands that :meth:`read` delivers.
         dtype (np.dtype): Type of the values that :meth:`read` delivers.
         georef (GeoReference | None): Where the raster lies, if known.
+        has_mask (bool): Whether some pixels may have no data.
+        in_memory (bool): Whether reading costs no more than copying.
+        block_height (int): Rows that are decoded together; reading a part of
+            them costs as much as reading all.
+        has_overviews (bool): Whether reading at half the resolution or less
+            costs less than reading all pixels.
     """
 
     name: str
@@ -129,6 +135,25 @@ class Raster(ABC):
     bands: int
     dtype: np.dtype
     georef: GeoReference | None = None
+    has_mask: bool = False
+    in_memory: bool = False
+    block_height: int = 1
+    has_overviews: bool = False
+
+    def identity(self) -> dict[str, Any]:
+        """Tell what a result depends on, to recognise the raster later.
+
+        Returns:
+            dict: Fit for JSON: ``name``, ``shape``, ``bands`` and ``dtype``;
+            files add their ``bytes``, ``mtime_ns`` and ``band_numbers``,
+            rasters in memory a checksum, scaled ones their range.
+        """
+        return dict(
+            name=self.name,
+            shape=list(self.shape),
+            bands=self.bands,
+            dtype=self.dtype.name,
+        )
 
     def read(
         self,
@@ -184,6 +209,20 @@ class Raster(ABC):
         pixels = self.read(window, size, resampling, fill)
         return torch.from_numpy(pixels.transpose(2, 0, 1))
 
+    def read_mask(self, window: tuple[int, int, int, int]) -> Tensor | None:
+        """Tell which pixels of a window have data.
+
+        Args:
+            window (tuple[int]): ``(y, x, h, w)`` in pixels, on the raster.
+
+        Returns:
+            Tensor | None: Bool (h, w); None if all have.
+
+        Raises:
+            RasterError: If the pixels cannot be read.
+        """
+        return None
+
     def _check(
         self,
         window: tuple[int, int, int, int] | None,
@@ -213,9 +252,36 @@ class Raster(ABC):
     ) -> np.ndarray:
         """Read a window that lies on the raster, see :meth:`read`."""
 
+    def _read_rows(
+        self, y: int, height: int
+    ) -> tuple[np.ndarray, np.ndarray | None]:
+        """Read whole rows; callers go from the top down.
+
+        Args:
+            y (int): First row.
+            height (int): How many, on the raster.
+
+        Returns:
+            tuple[np.ndarray]: Pixels (height, W, bands), with those that have
+            no data as they are, and which have data, bool (height, W); None
+            if all have.
+        """
+        window = (y, 0, height, self.shape[1])
+        mask = self.read_mask(window)
+        pixels = self._read(window, window[2:], 'nearest')
+        return pixels, None if mask is None else mask.numpy()
+
+    def _missing(self, pixels: np.ndarray) -> np.ndarray | None:
+        """Tell which values (h, w, bands) mean no data; None if none can."""
+        return None
+
     def _fill_nodata(self, pixels: np.ndarray, fill: float) -> np.ndarray:
-        """Replace pixels without data; rasters in memory have none."""
-        return pixels
+        """Replace values that mean no data."""
+        missing = self._missing(pixels)
+        # Not in place: the pixels may be a part of a cached image.
+        if missing is None or not missing.any():
+            return pixels
+        return np.where(missing, self.dtype.type(fill), pixels)
 
     def __repr__(self) -> str:
         height, width = self.shape

@@ -10,15 +10,15 @@ import numpy as np
 from torch import Tensor
 
 from .array import ArrayRaster, TensorRaster
-from .base import Raster, RasterError
-from .file import FileRaster
+from .base import Raster
+from .file import FileRaster, file_version
 
 RasterLike = Union[str, Path, np.ndarray, Tensor, Raster]
 
 
 @lru_cache(maxsize=64)
 def _open_cached(
-    path: str, bands: tuple[int, ...] | None, version: tuple[int, int, int]
+    path: str, bands: tuple[int, ...] | None, version: tuple[int, ...]
 ) -> FileRaster:
     """Open a file; ``version`` changes when the file or the process does."""
     return FileRaster(path, bands)
@@ -30,9 +30,10 @@ def open_raster(
     """Open a raster file; files used lately stay open.
 
     Args:
-        path (str | Path): Anything that GDAL opens.
+        path (str | Path): Anything that GDAL opens, also what is not local:
+            ``/vsizip/...``, ``https://...``, ``s3://...``.
         bands (Sequence[int], optional): Bands, counted from 1, in the order
-            wanted. Defaults to all.
+            wanted. Defaults to all but an alpha band.
 
     Returns:
         FileRaster: Nothing but the header has been read.
@@ -40,11 +41,7 @@ def open_raster(
     Raises:
         RasterError: If the file is missing, is no raster, or lacks a band.
     """
-    try:
-        stat = os.stat(path)
-    except OSError as error:
-        raise RasterError(str(path), f'no such file ({error})') from error
-    version = (stat.st_mtime_ns, stat.st_size, os.getpid())
+    version = (*file_version(str(path)), os.getpid())
     return _open_cached(str(path), bands and tuple(bands), version)
 
 

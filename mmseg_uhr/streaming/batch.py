@@ -1,6 +1,6 @@
 """Windows that go through the network together."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from torch import Tensor
 
@@ -12,16 +12,20 @@ class WindowBatch:
     """Windows of one raster and what the network sees of them.
 
     Args:
-        windows (list[Window]): Where they lie.
+        windows (list[Window]): Where they lie; those to predict.
         inputs (list[dict[str, Tensor]]): Views (bands, h, w) by name, one
             dict per window.
         boxes (list[dict[str, tuple[float]]]): Where each window lies in its
             views, ``(y, x, h, w)`` as fractions of the view.
+        masks (list[tuple[Window, Tensor | None]]): All windows of the batch,
+            also those without data, which are not predicted, and which of
+            their pixels (h, w) have data; None means all.
     """
 
     windows: list[Window]
     inputs: list[dict[str, Tensor]]
     boxes: list[dict[str, tuple[float, float, float, float]]]
+    masks: list[tuple[Window, Tensor | None]] = field(default_factory=list)
 
     def part(self, first: int, limit: int | None) -> 'WindowBatch':
         """Take some of the windows.

@@ -1,174 +1,41 @@
 """Windows of a raster in, finished rows of its label map out."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
 from itertools import islice
-from typing import Any, TypeVar
 
+import torch
+from mmengine.logging import print_log
 from torch import Tensor
 
-from ..rasters import Raster
-from ..tiling import (
-    BLENDS,
-    SYMMETRIES,
-    BandAccumulator,
-    TilePlan,
-    View,
-    Window,
-)
+from ..rasters import Raster, RowBuffer
+from ..tiling import BandAccumulator, TilePlan, View, Window
+from ..tiling.views import LOCAL
 from .batch import WindowBatch
-from .labels import decide
-from .out_of_memory import CarefulPredictor
+from .mask import MaskBand
+from .out_of_memory import CarefulPredictor, WindowTooLargeError
+from .rows import FinishedRows, Outputs, finish_rows
+from .settings import StreamSettings
+from .stages import prefetch
 
-Item = TypeVar('Item')
-_END = object()
-
-
-@dataclass(frozen=True)
-class StreamSettings:
-    """How a raster is cut into windows and put together again.
-
-    Args:
-        crop_size (tuple[int]): ``(h, w)`` of a window in pixels.
-        stride (tuple[int]): ``(h, w)`` from window to window in pixels.
-        batch_size (int): Windows per forward pass. Defaults to 1.
-        blend (str): ``'uniform'`` (as stock slide mode), ``'gaussian'``,
-            ``'linear'``, ``'hann'`` or ``'centre'``, see
-            :func:`~mmseg_uhr.tiling.blend_weights`.
-        placement (str): ``'flush'`` (as stock slide mode) or ``'even'``, see
-            :class:`~mmseg_uhr.tiling.TilePlan`.
-        tta (str): Test-time augmentation, the mean of several predictions of
-            each window: ``'none'``, ``'flip'`` (two) or ``'d4'`` (all eight
-            mirrored and turned ones).
-
-    Raises:
-        ValueError: If a value makes no sense.
-    """
-
-    crop_size: tuple[int, int]
-    stride: tuple[int, int]
-    batch_size: int = 1
-    blend: str = 'uniform'
-    placement: str = 'flush'
-    tta: str = 'none'
-
-    def __post_init__(self) -> None:
-        if self.blend not in BLENDS:
-            raise ValueError(
-                f'test_cfg.blend={self.blend!r}: expected one of {BLENDS}'
-            )
-        if self.tta not in SYMMETRIES:
-            raise ValueError(
-                f'test_cfg.tta={self.tta!r}: expected one of '
-                f'{tuple(SYMMETRIES)}'
-            )
-        if not isinstance(self.batch_size, int) or self.batch_size < 1:
-            raise ValueError(
-                f'test_cfg.batch_size={self.batch_size!r}: expected a number '
-                'of windows, at least 1'
-            )
-        # A plan of any raster checks what is left.
-        self.plan((1, 1))
-
-    def plan(self, shape: tuple[int, int]) -> TilePlan:
-        """Return the windows of a raster of ``shape``, ``(H, W)``."""
-        return TilePlan(shape, self.crop_size, self.stride, self.placement)
-
-    @classmethod
-    def from_test_cfg(cls, test_cfg: Mapping[str, Any]) -> 'StreamSettings':
-        """Read the settings from a segmentor's ``test_cfg``.
-
-        Args:
-            test_cfg (Mapping): With ``mode='stream'``.
-
-        Returns:
-            StreamSettings: Checked.
-
-        Raises:
-            ValueError: If a field is missing or makes no sense.
-        """
-        missing = [k for k in ('crop_size', 'stride') if k not in test_cfg]
-        if missing:
-            raise ValueError(
-                f"test_cfg has mode='stream' but lacks {' and '.join(missing)}"
-                '; give both as (height, width) in pixels, e.g. '
-                'crop_size=(1024, 1024), stride=(768, 768)'
-            )
-        given = {
-            name: test_cfg[name]
-            for name in cls.__dataclass_fields__
-            if name in test_cfg
-        }
-        return cls(**given)
+# Contexts that need more rows of the scene than this are read one by one.
+_BUFFER_BYTES = 512 * 2**20
 
 
-def read_batches(
-    raster: Raster,
-    plan: TilePlan,
-    views: Mapping[str, View],
-    batch_size: int,
-) -> Iterator[WindowBatch]:
-    """Read the views of all windows of a plan, a batch at a time.
-
-    A view of the whole scene is read once.
-    """
-    scene = Window(0, 0, *raster.shape)
-    scene_views = {
-        name: _read_view(raster, view, scene)
-        for name, view in views.items()
-        if view.whole_scene
-    }
-    windows = iter(plan)
-    while batch := list(islice(windows, batch_size)):
-        inputs = [
-            {
-                name: scene_views[name]
-                if view.whole_scene
-                else _read_view(raster, view, window)
-                for name, view in views.items()
-            }
-            for window in batch
-        ]
-        boxes = [
-            {
-                name: window.box_in(view.region_of(window, raster.shape))
-                for name, view in views.items()
-            }
-            for window in batch
-        ]
-        yield WindowBatch(batch, inputs, boxes)
-
-
-def _read_view(raster: Raster, view: View, window: Window) -> Tensor:
-    """Read one view of a window, shape (bands, h, w)."""
-    region = view.region_of(window, raster.shape)
-    return raster.read_tensor(
-        region, view.size_of(region), view.resampling, view.fill
-    )
-
-
-def prefetch(items: Iterable[Item]) -> Iterator[Item]:
-    """Make the next item in a thread while the current one is in use.
-
-    An exception in the thread is raised here, in place of its item.
-    """
-    iterator = iter(items)
-    with ThreadPoolExecutor(max_workers=1) as reader:
-        pending = reader.submit(next, iterator, _END)
-        while (item := pending.result()) is not _END:
-            pending = reader.submit(next, iterator, _END)
-            yield item
-
-
-def stream_labels(
+def stream_rows(
     raster: Raster,
     settings: StreamSettings,
     views: Mapping[str, View],
     predict: Callable[[WindowBatch], Tensor],
     threshold: float | None = None,
-) -> Iterator[tuple[int, Tensor]]:
+    outputs: Outputs = Outputs(),
+    rows: tuple[int, int] | None = None,
+    nodata: int | None = None,
+) -> Iterator[FinishedRows]:
     """Segment a raster window by window; memory is one band of rows.
+
+    Where memory does not suffice, batches are halved, then the band moves to
+    the host, then windows are halved, if the local view has no size of its
+    own. Rows that were handed out stay as they are.
 
     Args:
         raster (Raster): The scene.
@@ -178,23 +45,199 @@ def stream_labels(
             the windows' size. Called again with fewer windows where memory
             does not suffice.
         threshold (float, optional): For binary models with one channel.
+        outputs (Outputs): What is wanted besides labels.
+        rows (tuple[int], optional): ``(start, stop)``, the rows wanted; they
+            get the very values that they get in a run over all rows. Defaults
+            to all.
+        nodata (int, optional): Class id of pixels without data; windows that
+            have no others are not predicted. By default these pixels are
+            predicted like all others.
 
     Yields:
-        tuple[int, Tensor]: First row, and finished rows (h, W) of class ids
-        on the CPU, from the top to the bottom of the scene.
+        FinishedRows: On the CPU, from the top to the bottom.
+
+    Raises:
+        WindowTooLargeError: If memory does not suffice for one window.
+        ValueError: If ``rows`` are not rows of the scene.
     """
-    plan = settings.plan(raster.shape)
-    band = BandAccumulator(plan, settings.blend)
-    batches = read_batches(raster, plan, views, settings.batch_size)
+    start, stop = rows or (0, raster.shape[0])
+    if not 0 <= start < stop <= raster.shape[0]:
+        raise ValueError(
+            f'{raster.name}: rows {start} to {stop} wanted, but the scene has '
+            f'{raster.shape[0]}'
+        )
+    while start < stop:
+        plan = settings.plan(raster.shape)
+        try:
+            for found in _stream(
+                raster,
+                plan,
+                settings,
+                views,
+                predict,
+                threshold,
+                outputs,
+                (start, stop),
+                nodata,
+            ):
+                yield found
+                start = found.y + len(found.labels)
+        except WindowTooLargeError as error:
+            smaller = settings.shrunk()
+            if smaller is None or views[LOCAL].size is not None:
+                raise
+            settings = smaller
+            print_log(
+                f'{error}. Going on from row {start} with windows of '
+                f'{settings.crop_size} pixels.',
+                logger='current',
+                level=30,
+            )
 
-    def finished(until: int) -> Iterator[tuple[int, Tensor]]:
+
+def _stream(
+    raster: Raster,
+    plan: TilePlan,
+    settings: StreamSettings,
+    views: Mapping[str, View],
+    predict: Callable[[WindowBatch], Tensor],
+    threshold: float | None,
+    outputs: Outputs,
+    rows: tuple[int, int],
+    nodata: int | None,
+) -> Iterator[FinishedRows]:
+    """Segment rows with windows of one size, see :func:`stream_rows`."""
+    band = BandAccumulator(
+        plan,
+        settings.blend,
+        first_row=rows[0],
+        dtype=getattr(torch, settings.accumulator),
+        on_host=settings.accumulate_on == 'host',
+    )
+    masked = nodata is not None and raster.has_mask
+    mask = MaskBand(plan) if masked else None
+    careful = CarefulPredictor(predict, band.move_to_host)
+    batches = read_batches(
+        raster, plan, views, settings.batch_size, rows, masked
+    )
+
+    def finished(until: int) -> Iterator[FinishedRows]:
         for y, sums, norm in band.finish(until):
-            yield y, decide(sums, norm, threshold).cpu()
+            found = finish_rows(y, sums, norm, outputs, threshold)
+            if mask is not None:
+                found = found.without(~mask.rows(y, sums.shape[1]), nodata)
+            yield found
 
-    careful = CarefulPredictor(predict)
     for batch in prefetch(batches):
-        for window, logits in careful(batch):
+        predicted = careful(batch)
+        for window, valid in batch.masks:
+            logits = None
+            if window in batch.windows:
+                _, logits = next(predicted)
+            # A batch begins and ends where it does in a run over all rows,
+            # because results may depend on its size by rounding.
+            if not window.touches(*rows):
+                continue
             if window.y > band.top:
                 yield from finished(window.y)
-            band.add(logits, window)
-    yield from finished(plan.shape[0])
+            if logits is not None:
+                band.add(logits, window)
+            if mask is not None:
+                mask.add(valid, window)
+    yield from finished(rows[1])
+
+
+def read_batches(
+    raster: Raster,
+    plan: TilePlan,
+    views: Mapping[str, View],
+    batch_size: int,
+    rows: tuple[int, int],
+    masked: bool = False,
+) -> Iterator[WindowBatch]:
+    """Read the views of the windows that cover rows, a batch at a time.
+
+    A view of the whole scene is read once.
+
+    Args:
+        raster (Raster): The scene.
+        plan (TilePlan): Its windows.
+        views (Mapping[str, View]): What to read of each.
+        batch_size (int): Windows per batch.
+        rows (tuple[int]): ``(start, stop)``.
+        masked (bool): Whether to read which pixels have data, and to leave
+            windows without any unpredicted.
+
+    Yields:
+        WindowBatch: Of all batches of the plan, those that hold a window
+        which touches the rows, whole.
+    """
+    scene = Window(0, 0, *raster.shape)
+    scene_views = {
+        name: _read_view(raster, view, scene)
+        for name, view in views.items()
+        if view.whole_scene
+    }
+    first, last = plan.covering(*rows)
+    first = first // batch_size * batch_size
+    last = -(-last // batch_size) * batch_size
+    windows = islice(plan, first, last)
+    raster = _buffered(raster, plan, views)
+    is_first = True
+    while batch := list(islice(windows, batch_size)):
+        masks = [
+            (window, raster.read_mask(window) if masked else None)
+            for window in batch
+        ]
+        chosen = {
+            window for window, mask in masks if mask is None or mask.any()
+        }
+        if is_first:
+            # Always one before any rows are finished: it tells the number of
+            # classes.
+            chosen.add(next(w for w in batch if w.touches(*rows)))
+            is_first = False
+        seen = [window for window in batch if window in chosen]
+        inputs = [
+            {
+                name: scene_views[name]
+                if view.whole_scene
+                else _read_view(raster, view, window)
+                for name, view in views.items()
+            }
+            for window in seen
+        ]
+        boxes = [
+            {
+                name: window.box_in(view.region_of(window, raster.shape))
+                for name, view in views.items()
+            }
+            for window in seen
+        ]
+        yield WindowBatch(seen, inputs, boxes, masks)
+
+
+def _buffered(
+    raster: Raster, plan: TilePlan, views: Mapping[str, View]
+) -> Raster:
+    """Let the rows of a file be decoded once, however windows overlap."""
+    if raster.in_memory:
+        return raster
+    window = Window(0, 0, *plan.window_size)
+    row = raster.shape[1] * raster.bands * raster.dtype.itemsize
+    heights = [
+        view.region_of(window, raster.shape).h
+        for view in views.values()
+        if not view.whole_scene
+    ]
+    # Windows themselves always: formats without random access need it.
+    fitting = [h for h in heights if h * row <= _BUFFER_BYTES]
+    return RowBuffer(raster, max(fitting, default=window.h))
+
+
+def _read_view(raster: Raster, view: View, window: Window) -> Tensor:
+    """Read one view of a window, shape (bands, h, w)."""
+    region = view.region_of(window, raster.shape)
+    return raster.read_tensor(
+        region, view.size_of(region), view.resampling, view.fill
+    )

@@ -1,4 +1,4 @@
-"""Predicting in smaller batches once memory runs out."""
+"""Predicting with less memory once it runs out."""
 
 from collections.abc import Callable, Iterator
 
@@ -38,14 +38,21 @@ class CarefulPredictor:
     """Predicts batches of windows; halves them while memory does not suffice.
 
     The halved size stays, so that the error, which costs a forward pass, is
-    met once. Results do not depend on it.
+    met once. Results do not depend on it, except for rounding.
 
     Args:
         predict (Callable): Logits (n, C, h, w) of a batch of n windows.
+        make_room (Callable): Called when memory does not suffice for one
+            window; True if it freed some.
     """
 
-    def __init__(self, predict: Callable[[WindowBatch], Tensor]) -> None:
+    def __init__(
+        self,
+        predict: Callable[[WindowBatch], Tensor],
+        make_room: Callable[[], bool] = lambda: False,
+    ) -> None:
         self._predict = predict
+        self._make_room = make_room
         self._limit: int | None = None
 
     def __call__(self, batch: WindowBatch) -> Iterator[tuple[Window, Tensor]]:
@@ -81,6 +88,15 @@ class CarefulPredictor:
             if not is_out_of_memory(error):
                 raise
             count, window = len(batch.windows), batch.windows[0]
+            if count == 1 and self._make_room():
+                print_log(
+                    f'Memory does not suffice for a window of {window.h} x '
+                    f'{window.w} pixels ({_first_line(error)}): sums of '
+                    'logits are kept on the host from now on.',
+                    logger='current',
+                    level=30,
+                )
+                return None
             if count == 1:
                 raise WindowTooLargeError(
                     f'memory does not suffice for one window of {window.h} x '

@@ -1,11 +1,11 @@
 """Sums of overlapping windows, one band of rows at a time."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
 
-from .blending import blend_weights
+from .blending import blend_profiles
 from .plan import TilePlan
 from .window import Window
 
@@ -16,69 +16,118 @@ class BandAccumulator:
     Windows come in the order of the plan. Once one begins a new row of the
     plan, the rows above it are final; so memory is one window high, whatever
     the height of the raster. Row ``y`` of the raster lives in row ``y % h``
-    of the buffers: nothing is ever moved.
+    of the buffer: nothing is ever moved. Windows form a grid and weights are
+    products of a row's and a column's, so the sums of weights are, too, and
+    need no buffer.
 
     Args:
         plan (TilePlan): Where the windows lie.
         blend (str): See :func:`~mmseg_uhr.tiling.blend_weights`.
+        first_row (int): Rows above it are left out. Defaults to 0.
+        dtype (torch.dtype): Of the sums. Defaults to ``torch.float32``;
+            logits of higher precision raise it.
+        on_host (bool): Whether the sums are kept in host memory instead of
+            the logits' device. Defaults to False.
     """
 
-    def __init__(self, plan: TilePlan, blend: str = 'uniform') -> None:
+    def __init__(
+        self,
+        plan: TilePlan,
+        blend: str = 'uniform',
+        first_row: int = 0,
+        dtype: torch.dtype = torch.float32,
+        on_host: bool = False,
+    ) -> None:
         self.plan = plan
-        self.top = 0
-        self._weights = blend_weights(blend, plan.window_size)
+        self.top = first_row
+        self.dtype = dtype
         self._cores = blend == 'centre'
+        self._weights: Tensor | None = None
+        profiles = blend_profiles(blend, plan.window_size)
+        if profiles is not None:
+            self._weights = profiles[0][:, None] * profiles[1]
+        self._row_norm, self._column_norm = (
+            torch.ones(full)
+            if self._cores
+            else _sum_of_profiles(starts, length, full, profile)
+            for starts, length, full, profile in zip(
+                (plan.rows, plan.columns),
+                plan.window_size,
+                plan.shape,
+                profiles or (None, None),
+                strict=True,
+            )
+        )
         self._sums: Tensor | None = None
-        self._norm: Tensor | None = None
+        self._on_host = on_host
 
     def add(self, logits: Tensor, window: Window) -> None:
         """Add the logits of a window.
 
         Args:
             logits (Tensor): Shape (C, h, w), always on one device.
-            window (Window): Where they belong; its rows must not be finished.
+            window (Window): Where they belong; it must touch rows that are
+                not finished.
         """
         if self._sums is None:
             self._allocate(logits)
-        if self._weights is not None:
-            logits = logits * self._weights
+        logits = logits.to(self._sums)
+        weights = self._weights
+        y, x = window.y, window.x
         if self._cores:
-            core = self.plan.core(window)
-            logits = logits[
-                :,
-                core.y - window.y : core.y - window.y + core.h,
-                core.x - window.x : core.x - window.x + core.w,
-            ]
-            window = core
+            window = self.plan.core(window)
+        # Rows above the first one wanted have no place in the buffer.
+        first = max(window.y, self.top)
         columns = slice(window.x, window.x + window.w)
-        first = 0
-        for rows in self._buffer_rows(window.y, window.y + window.h):
-            part = slice(first, first + rows.stop - rows.start)
-            self._sums[:, rows, columns] += logits[:, part]
-            self._norm[rows, columns] += (
-                1 if self._weights is None else self._weights[part]
-            )
-            first = part.stop
+        inside = slice(window.x - x, window.x - x + window.w)
+        for rows in self._buffer_rows(first, window.y + window.h):
+            part = slice(first - y, first - y + rows.stop - rows.start)
+            target = self._sums[:, rows, columns]
+            if weights is None:
+                target += logits[:, part, inside]
+            else:
+                target.addcmul_(logits[:, part, inside], weights[part, inside])
+            first += rows.stop - rows.start
 
-    def finish(self, until: int) -> Iterator[tuple[int, Tensor, Tensor]]:
+    def finish(
+        self, until: int
+    ) -> Iterator[tuple[int, Tensor, tuple[Tensor, Tensor]]]:
         """Hand out the rows above ``until``, which take no more windows.
 
         Args:
             until (int): First row that stays, in raster pixels.
 
         Yields:
-            tuple: First row (int), weighted sums of logits (C, rows, W), sums
-            of weights (rows, W). They are cleared when the next is asked for.
+            tuple: First row (int); weighted sums of logits (C, rows, W),
+            cleared when the next are asked for; sums of weights, which are
+            products of a row's (rows) and a column's (W).
         """
         for rows in self._buffer_rows(self.top, until):
-            sums, norm = self._sums[:, rows], self._norm[rows]
-            yield self.top, sums, norm
+            sums = self._sums[:, rows]
+            stop = self.top + rows.stop - rows.start
+            yield (
+                self.top,
+                sums,
+                (self._row_norm[self.top : stop], self._column_norm),
+            )
             sums.zero_()
-            norm.zero_()
-            self.top += rows.stop - rows.start
+            self.top = stop
+
+    def move_to_host(self) -> bool:
+        """Keep the sums in host memory from now on.
+
+        Returns:
+            bool: Whether this freed memory of another device.
+        """
+        self._on_host = True
+        if self._sums is None or self._sums.device.type == 'cpu':
+            return False
+        self._sums = self._sums.cpu()
+        self._move_weights()
+        return True
 
     def _buffer_rows(self, start: int, stop: int) -> Iterator[slice]:
-        """Yield where raster rows live in the buffers, in order."""
+        """Yield where raster rows live in the buffer, in order."""
         height = self.plan.window_size[0]
         while start < stop:
             offset = start % height
@@ -87,11 +136,34 @@ class BandAccumulator:
             start += length
 
     def _allocate(self, logits: Tensor) -> None:
-        """Make buffers of one window's height, on the logits' device."""
-        size = self.plan.window_size[0], self.plan.shape[1]
-        # Half-precision sums of many windows lose digits.
-        dtype = torch.promote_types(logits.dtype, torch.float32)
-        self._sums = logits.new_zeros((len(logits), *size), dtype=dtype)
-        self._norm = logits.new_zeros(size, dtype=dtype)
+        """Make a buffer of one window's height, on the logits' device."""
+        size = len(logits), self.plan.window_size[0], self.plan.shape[1]
+        if torch.finfo(logits.dtype).bits > 32:
+            self.dtype = logits.dtype
+        device = torch.device('cpu') if self._on_host else logits.device
+        try:
+            self._sums = logits.new_zeros(
+                size, dtype=self.dtype, device=device
+            )
+        except torch.cuda.OutOfMemoryError:
+            self._on_host = True
+            self._sums = torch.zeros(size, dtype=self.dtype)
+        self._move_weights()
+
+    def _move_weights(self) -> None:
+        """Bring the weights to where the sums are."""
         if self._weights is not None:
             self._weights = self._weights.to(self._sums)
+        device = self._sums.device
+        self._row_norm = self._row_norm.to(device)
+        self._column_norm = self._column_norm.to(device)
+
+
+def _sum_of_profiles(
+    starts: Sequence[int], length: int, full: int, profile: Tensor | None
+) -> Tensor:
+    """Add the weights of all windows along one axis, shape (full,)."""
+    sums = torch.zeros(full)
+    for start in starts:
+        sums[start : start + length] += 1 if profile is None else profile
+    return sums

@@ -29,12 +29,33 @@ def blend_weights(blend: str, size: tuple[int, int]) -> Tensor | None:
     Raises:
         ValueError: If the name is unknown.
     """
+    profiles = blend_profiles(blend, size)
+    if profiles is None:
+        return None
+    return profiles[0][:, None] * profiles[1]
+
+
+def blend_profiles(
+    blend: str, size: tuple[int, int]
+) -> tuple[Tensor, Tensor] | None:
+    """Return the factors of :func:`blend_weights`.
+
+    Args:
+        blend (str): As there.
+        size (tuple[int]): ``(h, w)`` of a window in pixels.
+
+    Returns:
+        tuple[Tensor] | None: Weights of the rows (h) and of the columns (w);
+        None means all 1.
+
+    Raises:
+        ValueError: If the name is unknown.
+    """
     if blend not in BLENDS:
         raise ValueError(f'blend {blend!r}: expected one of {BLENDS}')
     if blend in ('uniform', 'centre'):
         return None
-    profiles = [_profile(blend, length) for length in size]
-    return profiles[0][:, None] * profiles[1][None, :]
+    return _profile(blend, size[0]), _profile(blend, size[1])
 
 
 def _profile(blend: str, length: int) -> Tensor:

@@ -98,6 +98,22 @@ class TilePlan:
             end = (starts[i + 1] + start + length + 1) // 2
         return begin, end - begin
 
+    def covering(self, start: int, stop: int) -> tuple[int, int]:
+        """Tell which windows touch rows of the raster.
+
+        Args:
+            start (int): First row.
+            stop (int): Row after the last one.
+
+        Returns:
+            tuple[int]: Index of the first window, in the order of the plan,
+            and the index after the last one.
+        """
+        height = self.window_size[0]
+        above = sum(y + height <= start for y in self.rows)
+        until = sum(y < stop for y in self.rows)
+        return above * len(self.columns), until * len(self.columns)
+
     def __len__(self) -> int:
         return len(self.rows) * len(self.columns)
 

@@ -18,6 +18,10 @@ class Window(NamedTuple):
     h: int
     w: int
 
+    def touches(self, start: int, stop: int) -> bool:
+        """Tell whether the window has any of the rows start to stop - 1."""
+        return self.y < stop and self.y + self.h > start
+
     def grown(self, factor: float) -> 'Window':
         """Return a window ``factor`` times as high and wide, same centre."""
         h, w = round(self.h * factor), round(self.w * factor)

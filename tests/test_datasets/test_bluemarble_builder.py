@@ -191,7 +191,7 @@ def test_files_are_tiled_georeferenced_and_described(tiny, tmp_path):
         with rasterio.open(out / 'img_dir' / name) as image:
             assert image.crs.to_epsg() == 4326
             assert image.bounds == (-180 + 72 * i, -78, -108 + 72 * i, 84)
-            assert image.block_shapes == [(256, 256)] * 3
+            assert image.block_shapes == [(512, 512)] * 3
             assert image.compression.name == 'deflate'
             pixels = image.read().transpose(1, 2, 0)
         columns = slice(72 * i, 72 * i + 72)

@@ -331,6 +331,29 @@ def test_sixteen_bits(tmp_path):
     assert (raw.read() == 1000).all()
 
 
+def test_one_range_per_band(tmp_path):
+    pixels = np.full((4, 4, 3), 1000, np.uint16)
+    results = image_file(tmp_path, pixels)
+    # Red, green, blue, as in the file.
+    ranges = [(0, 1000), (1000, 2000), [0, 2000]]
+    raster = LoadRaster(value_range=ranges)(results)['raster']
+    assert raster.read()[0, 0].tolist() == [128, 0, 255]
+    with pytest.raises(ValueError, match='value_range.*each of the 3 band'):
+        LoadRaster(value_range=ranges[:2])
+
+
+def test_an_alpha_band_is_no_colour(tmp_path):
+    pixels = np.arange(64).reshape(4, 4, 4).astype(np.uint8)
+    path = tmp_path / 'a.png'
+    cv2.imwrite(str(path), pixels)
+    raster = LoadRaster()(dict(img_path=str(path)))['raster']
+    np.testing.assert_array_equal(raster.read(), pixels[..., :3])
+    assert raster.has_mask
+    raster = LoadRaster(channels=4)(dict(img_path=str(path)))['raster']
+    np.testing.assert_array_equal(raster.read(), pixels[..., [2, 1, 0, 3]])
+    assert not raster.has_mask
+
+
 def test_bands_and_channels_disagree():
     with pytest.raises(ValueError, match='names 2 bands but channels=3'):
         LoadRaster(bands=(1, 2))

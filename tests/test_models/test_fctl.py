@@ -502,7 +502,7 @@ def test_streamed_image(model, arrays, data):
     }
     model.test_cfg = dict(test_cfg, **windows)
     try:
-        rows = [rows for _, rows in model.stream(image)]
+        rows = [rows.labels for rows in model.stream(image)]
     finally:
         model.views, model.test_cfg = views, test_cfg
     expected = arrays['pipe.pred_80x72']

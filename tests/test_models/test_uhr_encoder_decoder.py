@@ -15,7 +15,11 @@ from mmseg.structures import SegDataSample
 
 from mmseg_uhr.models.data_preprocessors import UHRDataPreProcessor
 from mmseg_uhr.models.segmentors import UHREncoderDecoder
+from mmseg_uhr.models.segmentors.batch_norms import fold_batch_norms
+from mmseg_uhr.models.segmentors.window_predictor import WindowPredictor
 from mmseg_uhr.rasters import ArrayRaster, write_geotiff
+from mmseg_uhr.streaming import StreamSettings, WindowBatch
+from mmseg_uhr.tiling import Window
 
 MEAN, STD = [123.675, 116.28, 103.53], [58.395, 57.12, 57.375]
 
@@ -70,9 +74,21 @@ def build(cfg, seed=0):
     return model.eval()
 
 
+def cascade_config(test_mode, num_classes=5, out_channels=None):
+    """A tiny stock segmentor of two heads, as OCRNet's."""
+    cfg = stock_config(test_mode, num_classes, out_channels)
+    cfg.type, cfg.num_stages = 'CascadeEncoderDecoder', 2
+    object_head = copy.deepcopy(cfg.decode_head)
+    object_head.update(type='OCRHead', ocr_channels=4)
+    for name in ('num_convs', 'concat_input'):
+        object_head.pop(name)
+    cfg.decode_head = [cfg.decode_head, object_head]
+    return cfg
+
+
 def ours(cfg, **test_cfg):
     cfg = copy.deepcopy(cfg)
-    cfg.type = 'mmseg_uhr.UHREncoderDecoder'
+    cfg.type = f'mmseg_uhr.UHR{cfg.type}'
     cfg.test_cfg = ConfigDict(mode='stream', **test_cfg)
     return cfg
 
@@ -134,6 +150,50 @@ def test_stream_equals_stock_slide(data):
     assume(found > 1)
     assert equal
     assert differing < 1e-3
+
+
+@settings(max_examples=5, deadline=None)
+@given(st.integers(40, 90), st.integers(40, 90), st.integers(1, 3))
+def test_cascades_stream_as_stock(height, width, batch_size):
+    sizes = dict(crop_size=(40, 40), stride=(25, 25))
+    cfg = cascade_config(ConfigDict(mode='slide', **sizes))
+    image = random_image((height, width))
+    stock = build(cfg)
+    streamed = build(ours(cfg, batch_size=batch_size, **sizes))
+    streamed.load_state_dict(stock.state_dict(), strict=True)
+    equal, _, found = agreement(stock, streamed, image)
+    assume(found > 1)
+    assert equal
+
+
+@pytest.mark.parametrize('mode', ['slide', 'stream'])
+def test_binary_cascades_with_one_channel(mode):
+    """Stock looks for the threshold where a cascade does not have it."""
+    sizes = dict(crop_size=(40, 40), stride=(25, 25))
+    cfg = cascade_config({}, num_classes=2, out_channels=1)
+    model = build(ours(cfg, **sizes))
+    model.test_cfg.mode = mode
+    bias = model.decode_head[-1].conv_seg.bias.data
+    for value, expected in ((-9, 0), (9, 1)):
+        bias.fill_(value)
+        with torch.no_grad():
+            found = model.test_step(batch_of(random_image((60, 70))))
+        assert (found[0].pred_sem_seg.data == expected).all()
+
+
+def test_cascades_train():
+    cfg = ours(cascade_config({}), crop_size=(32, 32), stride=(32, 32))
+    model = build(cfg).train()
+    labels = torch.randint(0, 5, (1, 1, 32, 32), dtype=torch.uint8)
+    samples = [
+        SegDataSample(
+            gt_sem_seg=PixelData(data=one),
+            metainfo=dict(img_shape=(32, 32)),
+        )
+        for one in labels.repeat(2, 1, 1, 1)
+    ]
+    losses = model.loss(torch.randn(2, 3, 32, 32), samples)
+    assert {'decode_0.loss_ce', 'decode_1.loss_ce'} <= set(losses)
 
 
 def test_whole_and_slide_are_stock_with_equal_state_dict_keys():
@@ -305,14 +365,16 @@ class Scenes(torch.nn.Module):
         return (inputs['local'] + inputs['scene'],)
 
 
+@pytest.mark.parametrize('scales', [(1.0,), (0.5, 1.0)])
 @pytest.mark.parametrize('tta', ['none', 'd4'])
-def test_scenes_are_encoded_once(tta):
+def test_scenes_are_encoded_once(tta, scales):
     cfg = ours(
         stock_config({}, num_classes=3),
         crop_size=(32, 32),
         stride=(32, 32),
         batch_size=2,
         tta=tta,
+        tta_scales=scales,
     )
     cfg.pop('type')
     cfg.data_preprocessor.type = 'mmseg_uhr.UHRDataPreProcessor'
@@ -322,9 +384,9 @@ def test_scenes_are_encoded_once(tta):
     model.backbone = Scenes()
     model.decode_head = Mean()
     label = model.test_step(dict(inputs=[random_image((64, 96))]))
-    views = 8 if tta == 'd4' else 1
+    views = len(scales) * (8 if tta == 'd4' else 1)
     assert model.backbone.calls == [('scene', 1)] * views
-    # Three batches of two windows, in every orientation.
+    # Three batches of two windows, in every orientation and size.
     assert len(model.backbone.boxes) == 3 * views
     first = model.backbone.boxes[0]['scene']
     expected = [[0, 0, 32 / 64, 32 / 96], [0, 32 / 96, 32 / 64, 32 / 96]]
@@ -368,6 +430,131 @@ def test_augmentation_of_oblong_windows():
     cfg = ours(stock_config({}), crop_size=(32, 48), stride=(24, 40), tta='d4')
     found = build(cfg).test_step(dict(inputs=[random_image((70, 90))]))
     assert found[0].pred_sem_seg.data.shape == (1, 70, 90)
+
+
+def predict(model, image, **settings):
+    """Predict an image (C, h, w) as one window; logits (1, C, h, w)."""
+    size = tuple(image.shape[1:])
+    settings = StreamSettings(crop_size=size, stride=size, **settings)
+    batch = WindowBatch(
+        [Window(0, 0, *size)], [dict(local=image)], [dict(local=(0, 0, 1, 1))]
+    )
+    with torch.no_grad():
+        return WindowPredictor(model, settings, preprocess=True)(batch)
+
+
+def test_scales_and_symmetries_are_averaged_in_pairs():
+    model = build(ours(stock_config({}), crop_size=(8, 8), stride=(8, 8)))
+    image = random_image((37, 51))
+    found = predict(model, image, tta='flip', tta_scales=(0.75, 1.0, 1.5))
+    x = model.data_preprocessor(dict(inputs=[image]), False)['inputs']
+    total = 0
+    for size in ((28, 38), (37, 51), (56, 76)):
+        for flipped in (False, True):
+            scaled = torch.nn.functional.interpolate(
+                x.flip(-1) if flipped else x, size, mode='bilinear'
+            )
+            meta = dict(img_shape=size, ori_shape=size, pad_shape=size)
+            with torch.no_grad():
+                logits = model.encode_decode(scaled, [meta])
+            logits = logits.flip(-1) if flipped else logits
+            total = total + torch.nn.functional.interpolate(
+                logits, (37, 51), mode='bilinear'
+            )
+    torch.testing.assert_close(found, total / 6, rtol=1e-4, atol=1e-6)
+    # A mean of one size only would be another one.
+    assert not torch.allclose(
+        found, predict(model, image, tta='flip'), rtol=1e-2, atol=1e-3
+    )
+
+
+@pytest.mark.parametrize('tta', ['none', 'd4'])
+def test_a_scale_of_one_changes_nothing(tta):
+    model = build(ours(stock_config({}), crop_size=(8, 8), stride=(8, 8)))
+    image = random_image((37, 51))
+    found = predict(model, image, tta=tta, tta_scales=(1.0,))
+    assert torch.equal(found, predict(model, image, tta=tta))
+
+
+def test_scales_of_padded_windows():
+    """The padding is scaled, too, and cut off at the end."""
+    cfg = stock_config({}, test_cfg=dict(size_divisor=32))
+    model = build(ours(cfg, crop_size=(8, 8), stride=(8, 8)))
+    image = random_image((37, 51))
+    found = predict(model, image, tta_scales=(0.5,))
+    sample = SegDataSample()
+    x = model.data_preprocessor(
+        dict(inputs=[image], data_samples=[sample]), False
+    )['inputs']
+    assert x.shape == (1, 3, 64, 64)
+    small = torch.nn.functional.interpolate(x, (32, 32), mode='bilinear')
+    meta = dict(img_shape=small.shape[2:], pad_shape=small.shape[2:])
+    with torch.no_grad():
+        logits = model.encode_decode(small, [meta])
+    expected = torch.nn.functional.interpolate(
+        logits, (64, 64), mode='bilinear'
+    )
+    torch.testing.assert_close(found, expected[..., :37, :51])
+
+
+def test_a_network_that_hands_out_its_input_is_averaged():
+    model = build(ours(stock_config({}), crop_size=(8, 8), stride=(8, 8)))
+    model.extract_feat = lambda inputs: (inputs,)
+    model.decode_head = Mean()
+    image = random_image((24, 24))
+    x = model.data_preprocessor(dict(inputs=[image]), False)['inputs']
+    torch.testing.assert_close(predict(model, image, tta='d4'), x)
+
+
+def test_networks_that_draw_numbers_depend_on_windows_only():
+    model = build(ours(stock_config({}), crop_size=(8, 8), stride=(8, 8)))
+    model.decode_head.register_forward_pre_hook(
+        lambda head, inputs: ([x + torch.rand_like(x) for x in inputs[0]],)
+    )
+    image = random_image((24, 24))
+    before = torch.get_rng_state()
+    first = predict(model, image)
+    assert torch.equal(torch.get_rng_state(), before)
+    torch.rand(1)
+    assert torch.equal(predict(model, image), first)
+
+
+def randomise_norms(model):
+    for module in model.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            torch.nn.init.uniform_(module.running_mean, -0.2, 0.2)
+            torch.nn.init.uniform_(module.running_var, 0.5, 1.5)
+            torch.nn.init.uniform_(module.weight, 0.5, 1.5)
+
+
+@pytest.mark.parametrize('fold', [False, True])
+@pytest.mark.parametrize(
+    'backbone',
+    [
+        # Convolutions that pad by themselves.
+        dict(type='MobileNetV3', arch='small', out_indices=(0, 1)),
+        # Norms before the convolutions, and behind those of others.
+        dict(type='DDRNet', channels=8, ppm_channels=8),
+    ],
+    ids=lambda backbone: backbone['type'],
+)
+def test_batch_norms_are_folded_where_they_follow(backbone, fold):
+    cfg = stock_config({})
+    cfg.backbone = ConfigDict(**backbone, norm_cfg=dict(type='BN'))
+    cfg.decode_head.update(in_channels=8, in_index=0)
+    if backbone['type'] == 'MobileNetV3':
+        cfg.decode_head.update(in_channels=16)
+    stock = build(cfg)
+    randomise_norms(stock)
+    model = build(ours(cfg, crop_size=(8, 8), stride=(8, 8)))
+    model.load_state_dict(stock.state_dict())
+    if fold:
+        fold_batch_norms(model)
+    x = torch.randn(1, 3, 64, 96)
+    with torch.no_grad():
+        torch.testing.assert_close(
+            model.extract_feat(x), stock.extract_feat(x), rtol=1e-3, atol=1e-4
+        )
 
 
 def test_a_scaled_local_view_gives_full_size_labels():

@@ -136,7 +136,7 @@ def run(which: str, args: argparse.Namespace, out: str) -> None:
         # As pipelines read: blue first.
         source = np.ascontiguousarray(image[..., ::-1])
         with Meter() as meter:
-            parts = [rows for _, rows in model.stream(source)]
+            parts = [rows.labels for rows in model.stream(source)]
         labels = torch.cat(parts).numpy()
     np.save(out, labels.astype(np.uint8))
     print(

@@ -10,8 +10,10 @@ from ...rasters import (
     Raster,
     RasterError,
     ScaledRaster,
+    ValueRange,
     as_raster,
     open_raster,
+    parse_value_range,
 )
 from ...registry import TRANSFORMS
 
@@ -29,12 +31,18 @@ class LoadRaster(BaseTransform):
     Args:
         bands (Sequence[int], optional): Bands of the file to use, counted
             from 1, e.g. ``(1, 2, 3)`` of RGB + NIR or ``(1, 1, 1)`` of a grey
-            image. Defaults to the file's, which must then be ``channels``.
+            image. Defaults to the file's, which must then be ``channels``,
+            with or without an alpha band.
         channels (int): Bands that the model expects. Defaults to 3.
         dtype (str): NumPy type that the model expects. Defaults to
             ``'uint8'``.
-        value_range (tuple[float], optional): Values of a 16-bit or float
-            image that become 0 and 255.
+        value_range (tuple[float] | Sequence[tuple[float]], optional):
+            ``(low, high)``, the values of a 16-bit or float image that become
+            0 and 255, or one such pair per band, in the order of ``bands``.
+
+    Raises:
+        ValueError: If the bands are not ``channels``, or a range is empty or
+            there is not one per band.
     """
 
     def __init__(
@@ -42,7 +50,7 @@ class LoadRaster(BaseTransform):
         bands: Sequence[int] | None = None,
         channels: int = 3,
         dtype: str = 'uint8',
-        value_range: tuple[float, float] | None = None,
+        value_range: ValueRange | None = None,
     ) -> None:
         if bands is not None and len(bands) != channels:
             raise ValueError(
@@ -52,7 +60,9 @@ class LoadRaster(BaseTransform):
         self.bands = bands
         self.channels = channels
         self.dtype = np.dtype(dtype)
-        self.value_range = value_range
+        self.ranges = None
+        if value_range is not None:
+            self.ranges = parse_value_range(value_range, channels)
 
     def transform(self, results: dict) -> dict:
         """Open ``img_path``.
@@ -73,11 +83,16 @@ class LoadRaster(BaseTransform):
     def open(self, path: str) -> Raster:
         """Open and check one file, see :meth:`transform`."""
         raster = open_raster(path, self.bands)
+        if self.bands is None and raster.file_bands == self.channels:
+            # Models of four bands want the fourth, whatever the file says.
+            raster = open_raster(path, range(1, self.channels + 1))
         self._check_bands(raster)
+        ranges = self.ranges
         if self.channels == 3:
             raster = open_raster(path, raster.band_numbers[::-1])
-        if self.value_range is not None:
-            raster = ScaledRaster(raster, self.value_range)
+            ranges = ranges and ranges[::-1]
+        if ranges is not None:
+            raster = ScaledRaster(raster, ranges)
         if raster.dtype != self.dtype:
             raise RasterError(
                 raster.name,

@@ -1,5 +1,17 @@
 """Segmentors that stream."""
 
-from .uhr_encoder_decoder import UHREncoderDecoder
+from .execution import Execution
+from .streaming_segmentor import StreamingSegmentor
+from .uhr_encoder_decoder import (
+    UHRCascadeEncoderDecoder,
+    UHREncoderDecoder,
+    UHRMultimodalEncoderDecoder,
+)
 
-__all__ = ['UHREncoderDecoder']
+__all__ = [
+    'Execution',
+    'StreamingSegmentor',
+    'UHRCascadeEncoderDecoder',
+    'UHREncoderDecoder',
+    'UHRMultimodalEncoderDecoder',
+]

@@ -1,0 +1,152 @@
+"""What is predicted, with which model, from which bands."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Union
+
+from mmengine.config import Config
+
+from ..datasets.transforms import LoadRaster
+from ..models.segmentors import StreamingSegmentor
+from ..rasters import Raster, RasterError, as_raster
+from ..streaming import FinishedRows, Outputs, StreamSettings
+from ..streaming.layers import Layer, layers_of
+from .fit import fit_to_budget
+from .identity import run_identity
+from .scenes import Scene
+
+
+def test_loader(cfg: Config, bands: tuple[int, ...] | None) -> LoadRaster:
+    """Build the first step of the test pipeline: bands, type and range.
+
+    Args:
+        cfg (Config): Ours or stock, whose images are 8-bit and colour.
+        bands (tuple[int], optional): In place of the config's.
+
+    Returns:
+        LoadRaster: Opens scenes.
+    """
+    dataset = cfg.get('test_dataloader', {}).get('dataset', {})
+    for step in dataset.get('pipeline', []):
+        if step['type'] == 'mmseg_uhr.LoadRaster':
+            options = {k: v for k, v in step.items() if k != 'type'}
+            return LoadRaster(
+                **{**options, 'bands': bands or step.get('bands')}
+            )
+    return LoadRaster(bands=bands)
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """Predicts scenes, all in one way.
+
+    Args:
+        model (StreamingSegmentor): From :func:`init_segmentor`.
+        checkpoint (dict[str, str]): Of its weights, see
+            :func:`~mmseg_uhr.apis.identity.file_identity`.
+        settings (StreamSettings): If there were no budget.
+        loader (LoadRaster): Opens files.
+        outputs (Outputs): What is wanted besides labels.
+        precision (str): Of the forward pass.
+        budget (str | int | float, optional): Memory of the model's device.
+    """
+
+    model: StreamingSegmentor
+    checkpoint: dict[str, str]
+    settings: StreamSettings
+    loader: LoadRaster
+    outputs: Outputs
+    precision: str = 'fp32'
+    budget: Union[str, int, float, None] = None
+
+    @property
+    def layers(self) -> dict[str, Layer]:
+        """dict[str, Layer]: What finished rows hold."""
+        return layers_of(self.model.out_channels, self.outputs)
+
+    def open(self, scene: Scene) -> Raster:
+        """Open a scene, and fit the model's windows to it.
+
+        Args:
+            scene (Scene): Files are opened by the loader; arrays are taken
+                as they are, their bands in the model's order.
+
+        Returns:
+            Raster: Nothing but the header of a file has been read.
+
+        Raises:
+            RasterError: If it cannot be opened, or has other bands than the
+                model expects.
+            ValueError: If no window fits into the budget.
+        """
+        if isinstance(scene.image, (str, Path)):
+            raster = self.loader.open(str(scene.image))
+        else:
+            raster = as_raster(scene.image)
+            self._check_bands(raster)
+        if self.budget is not None:
+            fit_to_budget(self.model, raster, self.settings, self.budget)
+        return raster
+
+    def nodata(self, raster: Raster) -> int | None:
+        """Choose a class id for pixels without data.
+
+        Args:
+            raster (Raster): The scene.
+
+        Returns:
+            int | None: None if all have data, or if all values of a byte are
+            classes.
+        """
+        classes = self.model.out_channels
+        if not raster.has_mask or classes == 256:
+            return None
+        return 255 if classes < 256 else -1
+
+    def rows(
+        self, raster: Raster, start: int, stop: int
+    ) -> Iterator[FinishedRows]:
+        """Predict rows of a scene that was opened last.
+
+        Args:
+            raster (Raster): From :meth:`open`.
+            start (int): First row.
+            stop (int): Row after the last one.
+
+        Returns:
+            Iterator[FinishedRows]: From the top.
+        """
+        return self.model.stream(
+            raster,
+            outputs=self.outputs,
+            rows=(start, stop),
+            nodata=self.nodata(raster),
+        )
+
+    def identity(self, raster: Raster) -> dict[str, Any]:
+        """Describe the prediction of a scene that was opened last.
+
+        Args:
+            raster (Raster): From :meth:`open`.
+
+        Returns:
+            dict[str, Any]: All that its values depend on, for JSON.
+        """
+        return run_identity(
+            self.model,
+            self.checkpoint,
+            raster,
+            self.outputs,
+            self.precision,
+        )
+
+    def _check_bands(self, raster: Raster) -> None:
+        """Refuse an array with other bands than the model expects."""
+        if raster.bands != (expected := self.loader.channels):
+            raise RasterError(
+                raster.name,
+                f'has {raster.bands} band(s), but the model expects '
+                f'{expected}; give an array (H, W, {expected}) or a tensor '
+                f'({expected}, H, W)',
+            )
