@@ -53,6 +53,7 @@ def write_copy(source: str | Path, path: str | Path, driver: str) -> None:
     partial = path.with_name(f'.{path.name}.partial')
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        remove_partial(partial)
         # Without the file of metadata that GDAL puts beside a PNG.
         with rasterio.Env(GDAL_PAM_ENABLED=driver != 'PNG'):
             rasterio.shutil.copy(source, partial, driver=driver, **options)

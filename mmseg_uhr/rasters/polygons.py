@@ -102,7 +102,7 @@ def write_polygons(
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         # Of a run that was killed: GDAL would add to it.
-        partial.unlink(missing_ok=True)
+        _remove(partial)
         with kind(partial, classes, raster.georef) as writer:
             regions = _regions(raster, classes, ignored, stripe_rows, progress)
             for class_id, polygon in regions:
@@ -116,10 +116,15 @@ def write_polygons(
             str(path), f'polygons cannot be written ({error})'
         ) from error
     finally:
-        for rest in ('', '-journal', '-wal', '-shm'):
-            with suppress(OSError):
-                os.unlink(f'{partial}{rest}')
+        _remove(partial)
     return writer.count
+
+
+def _remove(partial: Path) -> None:
+    """Remove an unfinished file and what SQLite keeps beside it."""
+    for rest in ('', '-journal', '-wal', '-shm'):
+        with suppress(OSError):
+            os.unlink(f'{partial}{rest}')
 
 
 class _Region:

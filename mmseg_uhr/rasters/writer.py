@@ -113,6 +113,8 @@ class GeoTIFFWriter:
         self._files = ExitStack()
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
+            # What a killed run left: rasterio would open it to replace it.
+            remove_partial(self.partial)
             self._dataset = self._files.enter_context(
                 opened(self.partial, 'w', **self.profile)
             )

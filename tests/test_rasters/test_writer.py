@@ -274,3 +274,19 @@ def test_copies_are_made_in_flat_memory(tmp_path):
     )
     # The larger one has 48 MiB more.
     assert large - small < 8
+
+
+@pytest.mark.parametrize('rest', [b'', b'II*\0\x08\0\0\0', b'nonsense'])
+@pytest.mark.parametrize('driver', ['GTiff', 'COG', 'PNG'])
+def test_what_a_killed_run_left_is_replaced(tmp_path, driver, rest):
+    array = labels(64, 72)
+    source, path = tmp_path / 'map.tif', tmp_path / f'copy.{driver.lower()}'
+    for file in source, path:
+        file.with_name(f'.{file.name}.partial').write_bytes(rest)
+    write(source, array)
+    if driver != 'GTiff':
+        write_copy(source, path, driver)
+        source = path
+    with rasterio.open(source) as file:
+        np.testing.assert_array_equal(file.read(1), array)
+    assert not (tmp_path / f'.{source.name}.partial').exists()
