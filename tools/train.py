@@ -13,6 +13,7 @@ from mmengine.config import Config, DictAction
 from mmengine.runner import Runner
 from mmseg.registry import RUNNERS
 
+from mmseg_uhr.apis.budgets import fit_config
 from mmseg_uhr.apis.launch import enable_amp, prepare_launch
 
 
@@ -69,6 +70,7 @@ def main() -> None:
             enable_amp(cfg)
         cfg.resume = args.resume
         prepare_launch(cfg, args.launcher)
+        fit_config(cfg)
     except (ValueError, RuntimeError, FileNotFoundError) as error:
         sys.exit(f'train.py: {error}')
     runner = (

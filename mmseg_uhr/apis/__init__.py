@@ -1,5 +1,6 @@
 """Functions behind the tools, for use from Python."""
 
+from .budgets import fit_config
 from .checkpoint import load_weights
 from .inferencer import UHRInferencer
 from .overlay import write_overlay
@@ -13,6 +14,7 @@ __all__ = [
     'SceneResult',
     'ScenesError',
     'UHRInferencer',
+    'fit_config',
     'init_segmentor',
     'load_weights',
     'process_group',

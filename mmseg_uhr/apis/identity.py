@@ -11,7 +11,7 @@ from mmengine.config import Config
 
 from ..models.segmentors import StreamingSegmentor
 from ..rasters import Raster
-from ..streaming import Outputs, StreamSettings
+from ..streaming import Outputs
 
 # What the pixels do not depend on, but for rounding.
 _FREE_SETTINGS = ('batch_size', 'accumulate_on')
@@ -37,7 +37,7 @@ def run_identity(
     Returns:
         dict[str, Any]: For JSON.
     """
-    settings = StreamSettings.from_test_cfg(model.test_cfg)
+    settings = model.settings_for(raster)
     return dict(
         image=raster.identity(),
         model=_model_digest(model.cfg),

@@ -10,7 +10,7 @@ from mmengine.dist import get_dist_info
 
 from ..rasters import RasterLike
 from ..rasters.polygons import check_polygon_path
-from ..streaming import Outputs, StreamSettings
+from ..streaming import Outputs
 from ..streaming.parts import PartStore
 from .arrays import segment_into_memory
 from .identity import file_identity
@@ -37,7 +37,8 @@ class UHRInferencer:
         checkpoint (str | Path): Weights.
         device (str, optional): E.g. ``'cuda:0'``. Defaults to the best.
         budget (str | int | float, optional): Memory of the device that may
-            be used, see :func:`~mmseg_uhr.memory.parse_budget`.
+            be used, see :func:`~mmseg_uhr.memory.parse_budget`. Defaults to
+            ``test_cfg.budget`` of the config.
         cfg_options (dict, optional): Overrides, as ``--cfg-options``.
         **build: See :func:`~mmseg_uhr.apis.init_segmentor`.
 
@@ -58,9 +59,9 @@ class UHRInferencer:
             config, checkpoint, device, cfg_options, **build
         )
         self.checkpoint = checkpoint
-        self.budget = budget
         self._precision = build.get('precision', 'fp32')
-        self._settings = StreamSettings.from_test_cfg(self.model.test_cfg)
+        if budget is not None:
+            self.model.test_cfg.budget = budget
         self._jobs: list[MapJob] = []
 
     def __call__(
@@ -124,11 +125,9 @@ class UHRInferencer:
         prediction = Prediction(
             self.model,
             {} if out is None else self._checkpoint_identity,
-            self._settings,
             test_loader(self.model.cfg, bands and tuple(bands)),
             Outputs(ids, confidence),
             self._precision,
-            self.budget,
         )
         title = scenes[0].name if len(scenes) == 1 else f'{len(scenes)} scenes'
         if out is None:

@@ -3,16 +3,15 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Union
+from typing import Any
 
 from mmengine.config import Config
 
 from ..datasets.transforms import LoadRaster
 from ..models.segmentors import StreamingSegmentor
 from ..rasters import Raster, RasterError, as_raster
-from ..streaming import FinishedRows, Outputs, StreamSettings
+from ..streaming import FinishedRows, Outputs
 from ..streaming.layers import Layer, layers_of
-from .fit import fit_to_budget
 from .identity import run_identity
 from .scenes import Scene
 
@@ -45,20 +44,16 @@ class Prediction:
         model (StreamingSegmentor): From :func:`init_segmentor`.
         checkpoint (dict[str, str]): Of its weights, see
             :func:`~mmseg_uhr.apis.identity.file_identity`.
-        settings (StreamSettings): If there were no budget.
         loader (LoadRaster): Opens files.
         outputs (Outputs): What is wanted besides labels.
         precision (str): Of the forward pass.
-        budget (str | int | float, optional): Memory of the model's device.
     """
 
     model: StreamingSegmentor
     checkpoint: dict[str, str]
-    settings: StreamSettings
     loader: LoadRaster
     outputs: Outputs
     precision: str = 'fp32'
-    budget: Union[str, int, float, None] = None
 
     @property
     def layers(self) -> dict[str, Layer]:
@@ -85,8 +80,8 @@ class Prediction:
         else:
             raster = as_raster(scene.image)
             self._check_bands(raster)
-        if self.budget is not None:
-            fit_to_budget(self.model, raster, self.settings, self.budget)
+        # Only to learn now whether a window fits.
+        self.model.settings_for(raster)
         return raster
 
     def nodata(self, raster: Raster) -> int | None:

@@ -3,34 +3,17 @@
 from pathlib import Path
 from typing import Any
 
-from mmengine.config import Config, ConfigDict
+from mmengine.config import Config
 from mmengine.registry import init_default_scope
-from mmseg.models import (
-    CascadeEncoderDecoder,
-    EncoderDecoder,
-    MultimodalEncoderDecoder,
-)
 from mmseg.registry import DATASETS, MODELS
 
 from ..models.segmentors import (
     Execution,
     StreamingSegmentor,
-    UHRCascadeEncoderDecoder,
-    UHREncoderDecoder,
-    UHRMultimodalEncoderDecoder,
+    streaming_config,
 )
 from .checkpoint import load_weights
 from .launch import pick_device
-
-# Stock segmentors and what streams in their place.
-_STREAMING = {
-    EncoderDecoder: UHREncoderDecoder,
-    CascadeEncoderDecoder: UHRCascadeEncoderDecoder,
-    MultimodalEncoderDecoder: UHRMultimodalEncoderDecoder,
-}
-# For models whose config predicts images whole: windows that a model trained
-# on common crops can digest, pixels, and their step as a share of them.
-_CROP_SIZE, _STEP = (1024, 1024), 2 / 3
 
 
 def init_segmentor(
@@ -81,38 +64,13 @@ def init_segmentor(
             'of an experiment, not one of its parts'
         )
     init_default_scope(cfg.get('default_scope', 'mmseg'))
-    model = MODELS.build(_streaming(cfg.model))
+    model = MODELS.build(streaming_config(cfg.model))
     meta = load_weights(model, checkpoint)
     model.dataset_meta = meta.get('dataset_meta') or _dataset_meta(cfg)
     model.cfg = cfg
     model.to(pick_device(device)).eval()
     model.execution = Execution(model, precision, channels_last, compile)
     return model
-
-
-def _streaming(cfg: ConfigDict) -> ConfigDict:
-    """Return a model config that streams."""
-    cls = cfg.type if isinstance(cfg.type, type) else MODELS.get(cfg.type)
-    cls = _STREAMING.get(cls, cls)
-    if cls is None or not issubclass(cls, StreamingSegmentor):
-        raise ValueError(
-            f'model.type={cfg.type!r} cannot stream: expected '
-            f'{", ".join(stock.__name__ for stock in _STREAMING)} of '
-            'MMSegmentation, a type of mmseg_uhr, or a class of your own with '
-            'StreamingSegmentor before its stock base. Test-time augmentation '
-            'needs no model of its own: set model.test_cfg.tta and '
-            'model.test_cfg.tta_scales'
-        )
-    test_cfg = ConfigDict(cfg.get('test_cfg') or {})
-    if test_cfg.get('mode', 'whole') == 'whole':
-        crop_size = test_cfg.setdefault('crop_size', _CROP_SIZE)
-        test_cfg.setdefault(
-            'stride', tuple(round(side * _STEP) for side in crop_size)
-        )
-    test_cfg.mode = 'stream'
-    return ConfigDict(
-        cfg, type=cls, test_cfg=test_cfg, train_cfg=None, pretrained=None
-    )
 
 
 def _dataset_meta(cfg: Config) -> dict:

@@ -1,18 +1,14 @@
 """What a model costs, without running it: operations, weights, memory."""
 
-import weakref
 from dataclasses import dataclass
-from typing import Any
 
 import torch
-from torch import Tensor, nn
-from torch._subclasses.fake_tensor import FakeTensorMode
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
+from torch import nn
 from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
-from ..tiling import View, Window
-from ..tiling.views import LOCAL
+from .fakes import faked
+from .inputs import make_inputs
+from .live import LiveBytes
 
 _MIB = 2**20
 
@@ -41,56 +37,6 @@ class ModelCost:
     mparams: float
     training_mparams: float
     peak_mib: float
-
-
-class LiveBytes(TorchDispatchMode):
-    """Follow the bytes of all tensor storages made while it is active.
-
-    A storage counts once, whatever views share it, from the operation that
-    makes it to its release.
-
-    Args:
-        ignored (list[Tensor]): Tensors whose storages do not count.
-
-    Attributes:
-        peak (int): Highest number of bytes alive after an operation.
-    """
-
-    def __init__(self, ignored: list[Tensor]):
-        super().__init__()
-        # Kept alive: an address may be used again after a release.
-        self._ignored = [tensor.untyped_storage() for tensor in ignored]
-        self._known = {storage._cdata: None for storage in self._ignored}
-        self._now = 0
-        self.peak = 0
-
-    def add(self, tensor: Tensor) -> None:
-        """Count the storage of a tensor unless it is known."""
-        storage = tensor.untyped_storage()
-        address, size = storage._cdata, storage.nbytes()
-        if address in self._known:
-            return
-
-        def release(_: weakref.ref) -> None:
-            del self._known[address]
-            self._now -= size
-
-        self._known[address] = weakref.ref(storage, release)
-        self._now += size
-        self.peak = max(self.peak, self._now)
-
-    def __torch_dispatch__(
-        self,
-        func: Any,
-        types: Any,
-        args: tuple = (),
-        kwargs: dict | None = None,
-    ) -> Any:
-        out = func(*args, **(kwargs or {}))
-        for leaf in tree_leaves(out):
-            if isinstance(leaf, Tensor):
-                self.add(leaf)
-        return out
 
 
 def _cpu_attention_flops(
@@ -125,9 +71,6 @@ def model_cost(
     Returns:
         ModelCost: In eval mode, without gradients.
     """
-    weights = [*model.parameters(), *model.buffers()]
-    training = model.training
-    fake = FakeTensorMode(allow_non_fake_inputs=True)
     flops = FlopCounterMode(
         display=False,
         custom_mapping={
@@ -136,17 +79,15 @@ def model_cost(
             )
         },
     )
-    model.eval()
-    try:
-        with fake, flops, torch.no_grad():
-            live = LiveBytes([fake.from_tensor(weight) for weight in weights])
-            with live:
-                inputs, meta = _make_inputs(
-                    model, tuple(size), (batch_size, channels), weights[0]
-                )
-                model.encode_decode(inputs, [meta] * batch_size)
-    finally:
-        model.train(training)
+    with faked(model) as double, flops, torch.no_grad():
+        double.eval()
+        weights = [*double.parameters(), *double.buffers()]
+        live = LiveBytes(weights, workspaces=False)
+        with live:
+            inputs, meta = make_inputs(
+                double, tuple(size), batch_size, channels, weights[0]
+            )
+            double.encode_decode(inputs, [meta] * batch_size)
     extra = getattr(model, 'auxiliary_head', None)
     return ModelCost(
         size=tuple(size),
@@ -156,27 +97,6 @@ def model_cost(
         training_mparams=0.0 if extra is None else _count(extra) / 1e6,
         peak_mib=live.peak / _MIB,
     )
-
-
-def _make_inputs(
-    model: nn.Module,
-    size: tuple[int, int],
-    rest: tuple[int, int],
-    like: Tensor,
-) -> tuple[Tensor | dict[str, Tensor], dict[str, Any]]:
-    """Make what a model sees of windows, and the metainfo of one."""
-    views = getattr(model, 'views', None) or {LOCAL: View()}
-    window = Window(0, 0, *size)
-    inputs, boxes = {}, {}
-    for name, view in views.items():
-        region = view.region_of(window, size)
-        seen = size if name == LOCAL else view.size_of(region)
-        inputs[name] = like.new_empty(*rest, *seen)
-        boxes[name] = window.box_in(region)
-    meta = dict(
-        img_shape=size, ori_shape=size, pad_shape=size, view_boxes=boxes
-    )
-    return inputs[LOCAL] if len(inputs) == 1 else inputs, meta
 
 
 def _count(module: nn.Module) -> int:

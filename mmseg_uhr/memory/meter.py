@@ -30,10 +30,11 @@ class Meter:
         seconds (float): Wall time.
         cpu_seconds (float): CPU time of all threads.
         host_mib (float): Peak process memory added, MiB.
+        process_mib (float): Peak memory of the whole process, MiB.
         device_mib (float): Peak CUDA memory allocated, MiB; 0 without CUDA.
     """
 
-    seconds = cpu_seconds = host_mib = device_mib = 0.0
+    seconds = cpu_seconds = host_mib = process_mib = device_mib = 0.0
 
     def __enter__(self) -> 'Meter':
         if torch.cuda.is_available():
@@ -62,6 +63,7 @@ class Meter:
         self.seconds = time.perf_counter() - self._start
         self.cpu_seconds = time.process_time() - self._cpu
         peak = _status('VmHWM') if self._resettable else _peak_ever()
+        self.process_mib = peak
         self.host_mib = max(peak - self._host, 0.0)
 
 

@@ -1,6 +1,6 @@
 """Settings of a stream that fit a budget."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 from .settings import StreamSettings
@@ -35,8 +35,8 @@ def fit_settings(
     """Change settings as little as a budget asks for.
 
     Tried in this order, the first two of which leave the result as it is:
-    fewer windows at a time, sums of logits on the host, windows of half the
-    sides (and so on).
+    fewer windows at a time; sums of logits on the host, or, where that is the
+    same memory, in float16; windows of half the sides (and so on).
 
     Args:
         settings (StreamSettings): What is wanted.
@@ -57,20 +57,15 @@ def fit_settings(
     least = None
     wanted: StreamSettings | None = settings
     while wanted is not None:
-        band = band_bytes(wanted, width, classes)
-        places = [wanted.accumulate_on]
-        if has_host and 'host' not in places:
-            places.append('host')
-        # Of two ways to save, slower batches before a band across the bus.
-        for place in places:
-            on_device = 0 if has_host and place == 'host' else band
-            batch = wanted.batch_size
+        # Of two ways to save, slower batches before other sums.
+        for way in _sums(wanted, has_host):
+            elsewhere = has_host and way.accumulate_on == 'host'
+            band = 0 if elsewhere else band_bytes(way, width, classes)
+            batch = way.batch_size
             while batch:
-                need = window_bytes(wanted.crop_size, batch) + on_device
+                need = window_bytes(way.crop_size, batch) + band
                 if need <= budget:
-                    return replace(
-                        wanted, batch_size=batch, accumulate_on=place
-                    )
+                    return replace(way, batch_size=batch)
                 least = need if least is None else min(least, need)
                 batch //= 2
         wanted = wanted.shrunk() if may_shrink else None
@@ -79,3 +74,14 @@ def fit_settings(
         f'this model needs for a scene {width} pixels wide is about '
         f'{-(-least // 2**20)} MiB'
     )
+
+
+def _sums(
+    settings: StreamSettings, has_host: bool
+) -> Iterator[StreamSettings]:
+    """Yield ways to keep the sums of logits, the best first."""
+    yield settings
+    if has_host and settings.accumulate_on != 'host':
+        yield replace(settings, accumulate_on='host')
+    elif not has_host and settings.accumulator != 'float16':
+        yield replace(settings, accumulator='float16')

@@ -5,11 +5,12 @@ import shutil
 import numpy as np
 import pytest
 import torch
-from mmengine.config import Config
+from mmengine.config import Config, ConfigDict
 from mmengine.logging import MMLogger
 from mmengine.runner.amp import autocast
 
 from mmseg_uhr.apis import init_segmentor
+from mmseg_uhr.models.segmentors import UHREncoderDecoder, streaming_config
 from mmseg_uhr.rasters import open_raster
 from mmseg_uhr.streaming import Outputs
 
@@ -60,11 +61,15 @@ def warnings_of(caplog):
     """Callable: the texts of warnings that were logged."""
     logger = MMLogger.get_current_instance()
     logger.addHandler(caplog.handler)
+    # Runs of other tests may have silenced it.
+    level = logger.level
+    logger.setLevel(logging.INFO)
     yield lambda: [
         record.getMessage()
         for record in caplog.records
         if record.levelno == logging.WARNING
     ]
+    logger.setLevel(level)
     logger.removeHandler(caplog.handler)
 
 
@@ -206,3 +211,15 @@ def test_gpus_predict_what_cpus_do(build, image):
     first, _ = confidences(build('cuda'), tall)
     second, _ = confidences(build(), tall)
     assert (first == second).float().mean() > 0.999
+
+
+def test_a_config_for_stripes_streams_too():
+    cfg = ConfigDict(
+        type='EncoderDecoder', test_cfg=dict(mode='whole', stripe_rows=512)
+    )
+    found = streaming_config(cfg)
+    assert found.type is UHREncoderDecoder
+    assert found.test_cfg == dict(
+        mode='stream', crop_size=(1024, 1024), stride=(683, 683)
+    )
+    assert cfg.test_cfg == dict(mode='whole', stripe_rows=512)

@@ -56,6 +56,10 @@ def test_then_windows_are_halved():
 def test_a_cpu_has_no_other_memory():
     fitted = fit(need(1) - 1, has_host=False)
     assert fitted.accumulate_on == 'device'
+    assert fitted.accumulator == 'float16'
+    assert fitted.crop_size == WANTED.crop_size
+    fitted = fit(need(1, band=BAND // 2) - 1, has_host=False)
+    assert fitted.accumulator == 'float32'
     assert fitted.crop_size == (512, 512)
 
 

@@ -20,6 +20,8 @@ from mmseg.models.decode_heads import FCNHead
 
 from mmseg_uhr.rasters import open_raster, write_geotiff
 from mmseg_uhr.registry import MODELS
+from mmseg_uhr.streaming import parts as streaming_parts
+from mmseg_uhr.streaming.part_file import write_arrays
 
 # Of the scene; eight parts.
 SHAPE = (4096, 64)
@@ -42,9 +44,17 @@ class ExplodingHead(FCNHead):
 class Run:
     """The tool in a process of its own."""
 
-    def __init__(self, run_tool, log, *arguments, limit=None, **environment):
+    def __init__(
+        self, run_tool, log, *arguments, limit=None, slow=0, **environment
+    ):
+        def write_slowly(*args):
+            time.sleep(slow)
+            write_arrays(*args)
+
         def work():
             os.environ.update(environment)
+            # So that there is time to end it half-way on a busy machine.
+            streaming_parts.write_arrays = write_slowly
             if limit is not None:
                 hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
                 resource.setrlimit(resource.RLIMIT_FSIZE, (limit, hard))
@@ -142,7 +152,7 @@ def corrupted(scene, folder, where):
 def test_killed_at_any_moment(start, tmp_path, expected):
     rng = np.random.default_rng(os.getpid())
     out, kills = tmp_path / 'map.tif', 0
-    run = start()
+    run = start(slow=0.1)
     while True:
         wait_for_parts(run, out, len(parts(out)) + 1)
         time.sleep(rng.uniform(0, 0.05))
@@ -152,7 +162,7 @@ def test_killed_at_any_moment(start, tmp_path, expected):
         kills += 1
         # Nothing that looks finished.
         assert not out.exists() or out.read_bytes() == expected
-        run = start('--resume')
+        run = start('--resume', slow=0.1)
     assert run.wait()[0] == 0
     assert kills >= 2
     assert out.read_bytes() == expected
@@ -175,7 +185,7 @@ def test_killed_while_the_map_is_put_together(start, tmp_path, expected):
 @pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])
 def test_stopped_by_hand(start, tmp_path, expected, number):
     out = tmp_path / 'map.tif'
-    run = start()
+    run = start(slow=0.5)
     wait_for_parts(run, out, 3)
     code, text = run.kill(number)
     assert code == 130
@@ -192,7 +202,7 @@ def test_another_run_is_refused(
     start, tmp_path, scene, trained, tiny_config, expected, run_tool
 ):
     out = tmp_path / 'map.tif'
-    run = start()
+    run = start(slow=0.5)
     wait_for_parts(run, out, 2)
     run.kill()
     code, text = start('--resume', '--stride', 20, 24).wait()
@@ -314,7 +324,7 @@ def test_two_processes_share_a_folder(
 
 def test_a_process_that_vanishes(start, tmp_path, expected):
     out = tmp_path / 'map.tif'
-    first, second = start_ranks(start)
+    first, second = start_ranks(start, slow=0.5)
     below = Path(f'{out}.parts') / 'rows-00002048.npz'
     while not below.exists() and second.process.is_alive():
         time.sleep(0.002)

@@ -18,7 +18,6 @@ left is overhead. "same" is the share of pixels that get the class that
 import argparse
 import importlib.util
 import json
-import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
@@ -27,6 +26,7 @@ from statistics import median
 
 import numpy as np
 import torch
+from measuring.own_process import run_alone
 from mmengine.config import Config, ConfigDict, DictAction
 from mmengine.device import get_device
 from mmengine.registry import init_default_scope
@@ -336,15 +336,9 @@ def call(way: str, scene: Path, out: Path) -> dict:
     """
     if way in _NEEDS and importlib.util.find_spec(_NEEDS[way]) is None:
         return dict(problem=f'{_NEEDS[way]} is not installed')
-    command = [sys.executable, *sys.argv, '--measure', way, scene, out]
-    ended = subprocess.run(
-        list(map(str, command)), capture_output=True, text=True
+    return run_alone(
+        [*sys.argv, '--measure', way, scene, out], Path(f'{out}.json')
     )
-    if ended.returncode:
-        lines = ended.stderr.strip().splitlines()
-        reason = lines[-1] if lines else 'no message'
-        return dict(problem=f'failed ({ended.returncode}): {reason}')
-    return json.loads(Path(f'{out}.json').read_text())
 
 
 def agreement(maps: dict[str, Path], way: str, width: int) -> float | None:

@@ -1,6 +1,6 @@
 """Encoder of two networks that see one window at two resolutions."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
 
@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ...registry import MODELS
 from ..layers.memory_format import fast_format
+from ..layers.striping import Collected, LocalNetwork, LocalStep, Made
 
 SHRINKS = ('antialias', 'nearest', 'haar')
 
@@ -163,13 +164,28 @@ class DualResolutionEncoder(BaseModule):
                 'them, or set graft_stages=None to graft its outputs'
             )
 
-    def _shrink(self, x: Tensor) -> Tensor:
-        """Make the deep network's copy of windows (N, C, H, W)."""
+    def _shrink(self, x: Tensor, axes: Sequence[int] = (2, 3)) -> Tensor:
+        """Make the deep network's copy of windows (N, C, H, W).
+
+        Args:
+            x (Tensor): Windows.
+            axes (Sequence[int]): Axes that are shrunk; all ways to shrink do
+                the same to one after the other.
+
+        Returns:
+            Tensor: (N, C, h, w).
+        """
         if self.shrink == 'haar':
+            kernel = [2 if axis in axes else 1 for axis in (2, 3)]
             for _ in range(self.down.bit_length() - 1):
-                x = F.avg_pool2d(x, 2)
+                x = F.avg_pool2d(x, kernel)
             return x
-        size = [max(side // self.down, 1) for side in x.shape[2:]]
+        size = [
+            max(x.shape[axis] // self.down, 1)
+            if axis in axes
+            else x.shape[axis]
+            for axis in (2, 3)
+        ]
         if self.shrink == 'nearest':
             return F.interpolate(x, size=size, mode='nearest')
         # Torch has no anti-aliasing in half precision on CPUs.
@@ -221,6 +237,26 @@ class DualResolutionEncoder(BaseModule):
             grafted[i] = graft(outputs[i], source)
         return tuple(grafted)
 
+    def _encode_small(
+        self, small: Tensor, shallow: Tensor | None
+    ) -> tuple[Tensor, ...]:
+        """Run the deep network.
+
+        Args:
+            small (Tensor): Its copy of the windows (N, C, h, w).
+            shallow (Tensor, optional): What is grafted, if anything is.
+
+        Returns:
+            tuple[Tensor, ...]: Its maps.
+        """
+        small = small.contiguous(memory_format=fast_format(small))
+        with self._grafting(shallow):
+            deep = self.deep(small)
+        deep = (deep,) if isinstance(deep, Tensor) else tuple(deep)
+        if self.grafts is not None and self.graft_stages is None:
+            deep = self._graft_outputs(deep, shallow)
+        return deep
+
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         """Encode windows.
 
@@ -234,11 +270,45 @@ class DualResolutionEncoder(BaseModule):
         """
         shallow = tuple(self.shallow(x))
         # After the shallow network, whose largest maps make the peak.
-        with self._grafting(shallow[-1]):
-            small = self._shrink(x)
-            small = small.contiguous(memory_format=fast_format(small))
-            deep = self.deep(small)
-        deep = (deep,) if isinstance(deep, Tensor) else tuple(deep)
-        if self.grafts is not None and self.graft_stages is None:
-            deep = self._graft_outputs(deep, shallow[-1])
+        deep = self._encode_small(self._shrink(x), shallow[-1])
         return (*shallow, *deep, x) if self.return_image else shallow + deep
+
+    def forward_rows(
+        self,
+        read: Callable[[int, int], Tensor],
+        height: int,
+        rows: int,
+        steps: Sequence[LocalStep],
+        taps: Sequence[Sequence[LocalStep]],
+    ) -> tuple[Tensor | Made, ...]:
+        """Encode windows whose pixels come in stripes of rows.
+
+        Args:
+            read (Callable): Returns normalised rows (N, C, h, W) of the
+                windows; takes the number of the first and that behind the
+                last one.
+            height (int): Rows of the windows.
+            rows (int): Rows per stripe.
+            steps (Sequence[LocalStep]): The shallow network.
+            taps (Sequence[Sequence[LocalStep]]): For each shallow map, the
+                layers that will read it; none if the map itself is wanted.
+
+        Returns:
+            tuple[Tensor | Made, ...]: As :meth:`forward`; in place of shallow
+            maps with taps, and of the windows, what was made of them.
+        """
+        needed = [not layers for layers in taps]
+        needed[-1] |= self.grafts is not None
+        network = LocalNetwork(steps, taps, needed, height)
+        narrow = Collected(height)
+        for top in range(0, height, rows):
+            x = read(top, min(top + rows, height))
+            narrow.push(self._shrink(x, (3,)))
+            network.push(x)
+        maps, made = network.finish()
+        small = self._shrink(narrow.map, (2,))
+        del x, narrow
+        deep = self._encode_small(small, maps[-1])
+        shallow = [own or whole for own, whole in zip(made, maps)]
+        window = (Made([]),) if self.return_image else ()
+        return (*shallow, *deep, *window)

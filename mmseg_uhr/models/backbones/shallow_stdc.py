@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from mmseg.models.backbones.stdc import STDCNet
-from torch import Tensor
+from torch import Tensor, nn
 
 from ...registry import MODELS
 from ..layers.conventions import BATCH_NORM, RELU
@@ -141,3 +141,20 @@ class ShallowSTDC(STDCNet):
         if 3 in self.out_indices:
             maps.append(self.stages[3](x))
         return tuple(maps)
+
+    def local_steps(self) -> list[tuple[nn.Module, bool]]:
+        """Return the layers one after the other, for running in stripes.
+
+        Returns:
+            list[tuple[nn.Module, bool]]: Layers, and whether their maps are
+            among those of ``out_indices``.
+        """
+        steps = []
+        if self.input_layer is not None:
+            steps.append((self.input_layer, False))
+        for index in range(max(self.out_indices) + 1):
+            stage = self.stages[index]
+            blocks = [*stage] if isinstance(stage, nn.Sequential) else [stage]
+            steps += [(block, False) for block in blocks[:-1]]
+            steps.append((blocks[-1], index in self.out_indices))
+        return steps

@@ -173,15 +173,24 @@ class SGHRQHead(BaseDecodeHead):
         for suffix, logits, weight in zip(
             ('8', '16', '16m'), others, self.aux_loss_weights
         ):
-            for name, value in self._losses(logits, labels).items():
+            for name, value in self.losses_of_logits(logits, labels).items():
                 losses[f'{name}_{suffix}'] = weight * value
         return losses
 
-    def _losses(self, logits: Tensor, labels: Tensor) -> dict[str, Tensor]:
+    def losses_of_logits(
+        self, logits: Tensor, labels: Tensor
+    ) -> dict[str, Tensor]:
         """Compute what ``loss_by_feat`` does but the accuracy.
 
         Accuracies of full-size maps take as long as the losses, and one is
         enough.
+
+        Args:
+            logits (Tensor): (N, out_channels, h, w).
+            labels (Tensor): Class ids (N, 1, H, W).
+
+        Returns:
+            dict[str, Tensor]: Losses by name.
         """
         logits = resize(
             logits,

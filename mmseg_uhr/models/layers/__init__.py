@@ -1,5 +1,6 @@
 """Parts shared by encoders and heads."""
 
+from .checkpointing import checkpoint_modules
 from .class_memory import ClassMemory
 from .context_fusion import ContextFusion, EncodedContext
 from .coordinate_query import CoordinateQuery
@@ -22,4 +23,5 @@ __all__ = [
     'LaplacianPyramid',
     'LocalEnhancement',
     'RelationAwareFusion',
+    'checkpoint_modules',
 ]

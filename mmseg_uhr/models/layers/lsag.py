@@ -18,7 +18,9 @@ def upsample(coarse: Tensor, size: tuple[int, int]) -> Tensor:
     )
 
 
-def warp(coarse: Tensor, offset: Tensor) -> Tensor:
+def warp(
+    coarse: Tensor, offset: Tensor, top: int = 0, height: int | None = None
+) -> Tensor:
     """Sample a coarse map at the positions of a finer grid plus offsets.
 
     Zero offsets give exactly bilinear up-sampling; positions outside take the
@@ -28,17 +30,21 @@ def warp(coarse: Tensor, offset: Tensor) -> Tensor:
         coarse (Tensor): (N, G * c, h, w), G groups of c channels.
         offset (Tensor): (N, 2 * G, H, W), pairs ``(dx, dy)`` of every group,
             in coarse pixels.
+        top (int): Row of the finer grid that the first row is.
+        height (int, optional): Rows of the finer grid; by default there are
+            no others.
 
     Returns:
         Tensor: (N, G * c, H, W) with the dtype of ``coarse``.
     """
     n, channels, h, w = coarse.shape
-    groups, (height, width) = offset.shape[1] // 2, offset.shape[2:]
+    groups, (rows, width) = offset.shape[1] // 2, offset.shape[2:]
+    height = rows if height is None else height
     # Half precision resolves a normalised coordinate of a 300-pixel map to
     # 0.1 pixel only, hence float32 also under autocast.
     offset = offset.float().unflatten(1, (groups, 2))
     x = torch.arange(width, device=offset.device, dtype=torch.float32)
-    y = torch.arange(height, device=offset.device, dtype=torch.float32)
+    y = torch.arange(rows, device=offset.device, dtype=torch.float32) + top
     x = (2 * x + 1) / width - 1 + 2 / w * offset[:, :, 0]
     y = (2 * y[:, None] + 1) / height - 1 + 2 / h * offset[:, :, 1]
     out = F.grid_sample(
@@ -48,7 +54,7 @@ def warp(coarse: Tensor, offset: Tensor) -> Tensor:
         padding_mode='border',
         align_corners=False,
     )
-    return out.reshape(n, channels, height, width).to(coarse.dtype)
+    return out.reshape(n, channels, rows, width).to(coarse.dtype)
 
 
 class FlowAlign(nn.Module):

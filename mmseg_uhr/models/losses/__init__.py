@@ -5,6 +5,7 @@ from .focal import SoftmaxFocalLoss
 from .load_balance import LoadBalanceLoss
 from .reconstruction import ReconstructionLoss
 from .shallow_deep_contrast import ShallowDeepContrastLoss
+from .striped import stripe_losses
 
 __all__ = [
     'FeatureAffinityLoss',
@@ -12,4 +13,5 @@ __all__ = [
     'ReconstructionLoss',
     'ShallowDeepContrastLoss',
     'SoftmaxFocalLoss',
+    'stripe_losses',
 ]

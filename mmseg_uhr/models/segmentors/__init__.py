@@ -1,6 +1,7 @@
 """Segmentors that stream."""
 
 from .execution import Execution
+from .streaming_config import STREAMING_TYPES, streaming_config
 from .streaming_segmentor import StreamingSegmentor
 from .uhr_encoder_decoder import (
     UHRCascadeEncoderDecoder,
@@ -9,9 +10,11 @@ from .uhr_encoder_decoder import (
 )
 
 __all__ = [
+    'STREAMING_TYPES',
     'Execution',
     'StreamingSegmentor',
     'UHRCascadeEncoderDecoder',
     'UHREncoderDecoder',
     'UHRMultimodalEncoderDecoder',
+    'streaming_config',
 ]

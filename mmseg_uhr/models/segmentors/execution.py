@@ -34,6 +34,9 @@ class Execution:
             faster, once for each shape of a batch: at most two for windows
             of one size. Where it cannot, the model runs as it is.
 
+    Attributes:
+        precision (str): As given.
+
     Raises:
         ValueError: If the precision is unknown or not for this device.
     """
@@ -57,6 +60,7 @@ class Execution:
                 "precision='fp16' is not for CPUs, which compute in it slower "
                 "than in fp32 or not at all: use 'bf16', or a GPU"
             )
+        self.precision = precision
         self._dtype = PRECISIONS[precision]
         self._channels_last = channels_last
         self._compiled: Callable | None = None

@@ -14,8 +14,12 @@ from ...streaming import FinishedRows, Outputs, StreamSettings, stream_rows
 from ...tiling import parse_views
 from ...tiling.views import LOCAL
 from ..backbones.local_context import BOXES
+from ..layers.checkpointing import checkpoint_modules
+from ..losses.striped import stripe_losses
 from .batch_norms import scale_weights_on_the_fly
+from .budget import StreamBudget, check_budget
 from .execution import Execution
+from .whole_image import stripe_prediction
 from .window_predictor import WindowPredictor
 
 MODES = ('whole', 'slide', 'stream')
@@ -35,7 +39,18 @@ class StreamingSegmentor:
     preprocessed on the device, predicted in batches and blended in a band of
     rows; only a label map of one byte per pixel is kept. With
     ``blend='uniform'`` that map is stock slide mode's. ``mode='whole'`` and
-    ``'slide'`` do what they do in stock.
+    ``'slide'`` do what they do in stock. With ``budget``, ``'8GiB'``
+    or 0.5 of the device, batches, then the sums of logits, then windows are
+    fitted to each scene.
+
+    With ``mode='whole', stripe_rows=512`` the encoders for two resolutions
+    predict images whole in stripes of rows, see
+    :func:`~mmseg_uhr.models.segmentors.whole_image.stripe_prediction`.
+
+    Training takes less memory with ``train_cfg=dict(loss_rows=128,
+    checkpoint=[...])``, see
+    :func:`~mmseg_uhr.models.losses.striped.stripe_losses` and
+    :func:`~mmseg_uhr.models.layers.checkpointing.checkpoint_modules`.
 
     A backbone with ``encode_context(name, x)`` gets views of the whole scene
     encoded by that, once per scene, and under ``'view_boxes'`` where the
@@ -59,7 +74,7 @@ class StreamingSegmentor:
             :func:`~mmseg_uhr.apis.init_segmentor`.
 
     Raises:
-        ValueError: If ``test_cfg`` or ``views`` make no sense.
+        ValueError: If ``test_cfg``, ``train_cfg`` or ``views`` make no sense.
     """
 
     def __init__(
@@ -69,6 +84,7 @@ class StreamingSegmentor:
         scale_weights_on_the_fly(self)
         self.execution = Execution(self)
         self.views = parse_views(views)
+        self._budget = StreamBudget(self)
         mode = (self.test_cfg or {}).get('mode', 'whole')
         if mode not in MODES:
             raise ValueError(
@@ -76,6 +92,20 @@ class StreamingSegmentor:
             )
         if mode == 'stream':
             StreamSettings.from_test_cfg(self.test_cfg)
+        if (self.test_cfg or {}).get('budget') is not None:
+            check_budget(self.test_cfg['budget'])
+        train_cfg = getattr(self, 'train_cfg', None) or {}
+        if 'loss_rows' in train_cfg:
+            stripe_losses(self, train_cfg['loss_rows'])
+        if 'checkpoint' in train_cfg:
+            checkpoint_modules(self, train_cfg['checkpoint'])
+        if (self.test_cfg or {}).get('stripe_rows') is not None:
+            if mode != 'whole':
+                raise ValueError(
+                    f"test_cfg.stripe_rows needs mode='whole', not {mode!r}; "
+                    'streams have windows instead'
+                )
+            stripe_prediction(self, self.test_cfg['stripe_rows'])
 
     @property
     def streams(self) -> bool:
@@ -179,6 +209,24 @@ class StreamingSegmentor:
         rasters = [TensorRaster(image) for image in inputs]
         return self._predict_rasters(rasters, data_samples, preprocess=False)
 
+    def settings_for(self, raster: Raster) -> StreamSettings:
+        """Return how a scene is predicted.
+
+        Args:
+            raster (Raster): The scene.
+
+        Returns:
+            StreamSettings: Those of ``test_cfg``, fitted to its ``budget``.
+
+        Raises:
+            ValueError: If the budget exceeds the device, or nothing fits.
+        """
+        settings = StreamSettings.from_test_cfg(self.test_cfg)
+        budget = self.test_cfg.get('budget')
+        if budget is None:
+            return settings
+        return self._budget.fit(raster, settings, budget)
+
     def stream(
         self,
         source: Union[Raster, Any],
@@ -204,9 +252,10 @@ class StreamingSegmentor:
         Yields:
             FinishedRows: On the CPU, from the top to the bottom.
         """
-        settings = StreamSettings.from_test_cfg(self.test_cfg)
+        raster = as_raster(source)
+        settings = self.settings_for(raster)
         yield from stream_rows(
-            as_raster(source),
+            raster,
             settings,
             self.views,
             WindowPredictor(self, settings, preprocess),
