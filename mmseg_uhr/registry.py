@@ -16,7 +16,8 @@ def _child(name: str, *locations: str) -> Registry:
 
     Args:
         name (str): Attribute of :mod:`mmseg.registry`, e.g. ``'MODELS'``.
-        *locations (str): Sub-packages of ``mmseg_uhr`` that hold the types.
+        *locations (str): Packages that hold the types, without the
+            ``mmseg_uhr`` in front of ours.
 
     Returns:
         Registry: An empty registry with scope ``mmseg_uhr``.
@@ -26,12 +27,26 @@ def _child(name: str, *locations: str) -> Registry:
         parent.name,
         parent=parent,
         scope=_SCOPE,
-        locations=[f'{_SCOPE}.{location}' for location in locations],
+        locations=[
+            location
+            if location.startswith('mmseg.')
+            else f'{_SCOPE}.{location}'
+            for location in locations
+        ],
     )
 
 
 DATASETS = _child('DATASETS', 'datasets')
+DATA_SAMPLERS = _child('DATA_SAMPLERS', 'datasets.samplers')
 TRANSFORMS = _child('TRANSFORMS', 'datasets.transforms')
 MODELS = _child('MODELS', 'models')
 HOOKS = _child('HOOKS', 'engine.hooks')
 METRICS = _child('METRICS', 'evaluation.metrics')
+# Without types of ours. In configs that inherit `mmseg_uhr::...` MMEngine
+# looks up types in our scope; it finds stock's once these are imported.
+OPTIM_WRAPPER_CONSTRUCTORS = _child(
+    'OPTIM_WRAPPER_CONSTRUCTORS', 'mmseg.engine.optimizers'
+)
+PARAM_SCHEDULERS = _child('PARAM_SCHEDULERS', 'mmseg.engine')
+TASK_UTILS = _child('TASK_UTILS', 'mmseg.models')
+VISUALIZERS = _child('VISUALIZERS', 'mmseg.visualization')

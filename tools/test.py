@@ -11,6 +11,8 @@ import mmseg_uhr  # noqa: F401
 # isort: split
 from mmengine.config import Config, DictAction
 from mmengine.runner import Runner
+from mmseg.evaluation import IoUMetric
+from mmseg.registry import METRICS
 
 from mmseg_uhr.apis.checkpoint import load_weights
 from mmseg_uhr.apis.launch import prepare_launch
@@ -92,8 +94,21 @@ def configure(args: argparse.Namespace) -> Config:
         cfg.test_dataloader.dataset.pipeline = cfg.tta_pipeline
         cfg.model = dict(cfg.tta_model, module=cfg.model)
     if args.out is not None:
-        cfg.test_evaluator.update(output_dir=args.out, keep_results=True)
+        _writing_metric(cfg).update(output_dir=args.out, keep_results=True)
     return cfg
+
+
+def _writing_metric(cfg: Config) -> dict:
+    """Return the first metric that can write predictions."""
+    metrics = cfg.test_evaluator
+    for metric in [metrics] if isinstance(metrics, dict) else metrics:
+        kind = METRICS.get(metric['type'])
+        if kind is not None and issubclass(kind, IoUMetric):
+            return metric
+    raise ValueError(
+        '--out: no metric of test_evaluator writes predictions, as IoUMetric '
+        'and mmseg_uhr.UHRIoUMetric do; add one'
+    )
 
 
 def main() -> None:

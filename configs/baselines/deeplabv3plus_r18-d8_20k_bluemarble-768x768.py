@@ -1,3 +1,4 @@
+# The schedule is ours, as is the data set.
 _base_ = [
     '../_base_/models/deeplabv3plus_r18-d8.py',
     '../_base_/datasets/bluemarble.py',

@@ -1,3 +1,4 @@
+# The schedule is ours, as is the data set.
 _base_ = [
     '../_base_/models/stdc1.py',
     '../_base_/datasets/bluemarble.py',

@@ -1,3 +1,5 @@
+# The network and its schedule are ours; the authors' are those of
+# fctl_vgg16-*.py.
 _base_ = [
     '../_base_/models/fctl-fpn_r18.py',
     '../_base_/datasets/bluemarble.py',

@@ -1,31 +1,5 @@
-_base_ = [
-    '../_base_/models/fctl-fpn_r50.py',
-    '../_base_/datasets/deepglobe.py',
-    '../_base_/default_runtime.py',
-    '../_base_/schedules/schedule_80k.py',
-]
-crop_size = (512, 512)
-views = dict(
-    medium=dict(region=3, size=crop_size),
-    large=dict(region='scene', size=crop_size),
-)
-train_pipeline = [
-    dict(type='mmseg_uhr.LoadRaster'),
-    dict(type='mmseg_uhr.LoadLabelRaster'),
-    dict(
-        type='mmseg_uhr.RandomWindow', crop_size=crop_size, class_balanced=0.5
-    ),
-    dict(type='mmseg_uhr.ReadViews', views=views),
-    dict(type='mmseg_uhr.RandomD4'),
-    dict(
-        type='mmseg_uhr.ForEachView',
-        transforms=[dict(type='PhotoMetricDistortion')],
-    ),
-    dict(type='mmseg_uhr.PackUHRInputs'),
-]
+_base_ = './fctl-fpn_r18_80k_deepglobe-512x512.py'
 model = dict(
-    data_preprocessor=dict(size=crop_size),
-    views=views,
-    decode_head=dict(num_classes=7),
+    backbone=dict(local=dict(depth=50)),
+    neck=dict(in_channels=(256, 512, 1024, 2048)),
 )
-train_dataloader = dict(batch_size=8, dataset=dict(pipeline=train_pipeline))

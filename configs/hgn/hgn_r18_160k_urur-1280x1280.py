@@ -1,3 +1,4 @@
+# The schedule is ours: that of the paper is not public.
 _base_ = [
     '../_base_/models/hgn_r18.py',
     '../_base_/datasets/urur.py',

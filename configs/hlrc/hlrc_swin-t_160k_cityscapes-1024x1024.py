@@ -1,3 +1,4 @@
+# The authors' schedule.
 _base_ = [
     '../_base_/models/hlrc_swin-t.py',
     '../_base_/datasets/cityscapes.py',

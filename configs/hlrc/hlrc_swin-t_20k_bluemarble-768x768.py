@@ -1,3 +1,4 @@
+# The data set is ours; the schedule is the authors', shortened.
 _base_ = [
     '../_base_/models/hlrc_swin-t.py',
     '../_base_/datasets/bluemarble.py',

@@ -1,3 +1,4 @@
+# The authors' schedule and windows.
 _base_ = [
     '../_base_/models/hlrc_swin-t.py',
     '../_base_/datasets/deepglobe.py',
@@ -31,3 +32,6 @@ train_pipeline = [
     dict(type='mmseg_uhr.PackUHRInputs'),
 ]
 train_dataloader = dict(batch_size=8, dataset=dict(pipeline=train_pipeline))
+# As the authors score: unknown pixels do not count.
+val_evaluator = dict(protocol='deepglobe-6-ignore')
+test_evaluator = val_evaluator

@@ -1,3 +1,4 @@
+# The authors' schedule, tested at full resolution.
 _base_ = [
     '../_base_/models/isdnet_r18.py',
     '../_base_/datasets/deepglobe.py',

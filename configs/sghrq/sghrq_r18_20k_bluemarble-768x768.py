@@ -1,3 +1,4 @@
+# The schedule is ours, as is the data set.
 _base_ = [
     '../_base_/models/sghrq_r18.py',
     '../_base_/datasets/bluemarble.py',

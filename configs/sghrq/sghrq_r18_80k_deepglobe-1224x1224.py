@@ -1,3 +1,4 @@
+# The authors' schedule and windows.
 _base_ = [
     '../_base_/models/sghrq_r18.py',
     '../_base_/datasets/deepglobe.py',
@@ -14,3 +15,6 @@ model = dict(
     test_cfg=dict(mode='stream', crop_size=(1504, 1504), stride=(1128, 1128)),
 )
 train_dataloader = dict(batch_size=8)
+# As the authors score: unknown pixels do not count.
+val_evaluator = dict(protocol='deepglobe-6-ignore')
+test_evaluator = val_evaluator

@@ -1,16 +1,24 @@
 """Exact counts of which class was predicted where."""
 
-from typing import Union
+import csv
+import os
+from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
-from torch import Tensor
 
-Labels = Union[np.ndarray, Tensor]
+from .ids import (
+    Labels,
+    as_integers,
+    check_labels,
+    check_predictions,
+    check_shapes,
+)
 
 # Strips of this many pixels stay in the cache and cost a few MiB.
 _STRIP_PIXELS = 2**18
-# Ids named in an error message.
-_MAX_NAMED = 10
+# Formats of a confusion matrix on disk.
+CONFUSION_SUFFIXES = ('.csv', '.npy')
 
 
 def confusion_matrix(
@@ -35,11 +43,7 @@ def confusion_matrix(
         ValueError: If the shapes differ, or if a pixel that counts has an id
             that is no class.
     """
-    if pred.ndim != 2 or tuple(pred.shape) != tuple(label.shape):
-        raise ValueError(
-            f'the prediction has shape {tuple(pred.shape)} and the label map '
-            f'{tuple(label.shape)}; both must have the same (height, width)'
-        )
+    check_shapes(pred, label)
     # Codes of class pairs must not overflow the ids' own type.
     code_type = np.result_type(
         np.uint16, np.min_scalar_type(num_classes**2 - 1)
@@ -47,25 +51,12 @@ def confusion_matrix(
     counts = np.zeros(num_classes**2, np.int64)
     rows = max(_STRIP_PIXELS // max(pred.shape[1], 1), 1)
     for y in range(0, pred.shape[0], rows):
-        labels = _integers(label[y : y + rows])
+        labels = as_integers(label[y : y + rows])
         counted = labels != ignore_index
         labels = labels[counted]
-        preds = _integers(pred[y : y + rows])[counted]
-        _check(
-            labels,
-            num_classes,
-            'label',
-            f'and pixels of ignore_index={ignore_index} do not count; set '
-            'ignore_index of the metric and of the data set, or map the '
-            'labels with label_map or reduce_zero_label of the data set',
-        )
-        _check(
-            preds,
-            num_classes,
-            'predicted',
-            'as many as the model should have; set num_classes of its '
-            'decode_head or metainfo.classes of the data set',
-        )
+        preds = as_integers(pred[y : y + rows])[counted]
+        check_labels(labels, num_classes, (ignore_index,))
+        check_predictions(preds, num_classes)
         codes = labels.astype(code_type)
         codes *= code_type.type(num_classes)
         codes += preds.astype(code_type)
@@ -73,32 +64,51 @@ def confusion_matrix(
     return counts.reshape(num_classes, num_classes)
 
 
-def _integers(ids: Labels) -> np.ndarray:
-    """Return ids as an integer array on the host."""
-    if isinstance(ids, Tensor):
-        # NumPy has no bfloat16.
-        ids = (ids.float() if ids.is_floating_point() else ids).cpu().numpy()
-    if ids.dtype.kind in 'iu':
-        return ids
-    # Stock one-channel heads predict the numbers 0.0 and 1.0.
-    whole = ids.astype(np.int64)
-    if not np.array_equal(whole, ids):
+def save_confusion(
+    path: str | Path, counts: np.ndarray, classes: Sequence[str]
+) -> None:
+    """Write a confusion matrix to a file, which is there whole or not at all.
+
+    Args:
+        path (str | Path): ``.csv``, with the names of the classes, or
+            ``.npy``. Folders are made.
+        counts (np.ndarray): ``int64`` (C, C); rows are labels.
+        classes (Sequence[str]): Names of the C classes.
+
+    Raises:
+        ValueError: If the suffix is another.
+        OSError: If the file cannot be written.
+    """
+    path = Path(path)
+    check_confusion_path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(path.name + '.part')
+    try:
+        if path.suffix == '.npy':
+            with open(part, 'wb') as file:
+                np.save(file, counts)
+        else:
+            with open(part, 'w', newline='', encoding='utf-8') as file:
+                writer = csv.writer(file)
+                writer.writerow(['label \\ predicted', *classes])
+                for name, row in zip(classes, counts.tolist()):
+                    writer.writerow([name, *row])
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def check_confusion_path(path: str | Path) -> None:
+    """Refuse a file name that tells no known format.
+
+    Args:
+        path (str | Path): File of a confusion matrix.
+
+    Raises:
+        ValueError: If the suffix is neither ``.csv`` nor ``.npy``.
+    """
+    if Path(path).suffix not in CONFUSION_SUFFIXES:
         raise ValueError(
-            f'class ids of type {ids.dtype} are not whole numbers; expected '
-            'a map of class ids, not of scores'
+            f'confusion_file={str(path)!r}: expected a name that ends in '
+            f'{" or ".join(CONFUSION_SUFFIXES)}'
         )
-    return whole
-
-
-def _check(ids: np.ndarray, num_classes: int, kind: str, advice: str) -> None:
-    """Refuse ids outside 0 .. num_classes - 1."""
-    if not ids.size or (ids.min() >= 0 and ids.max() < num_classes):
-        return
-    strange = np.unique(ids[(ids < 0) | (ids >= num_classes)]).tolist()
-    names = ', '.join(str(i) for i in strange[:_MAX_NAMED])
-    if len(strange) > _MAX_NAMED:
-        names += ', ...'
-    raise ValueError(
-        f'{kind} ids {names} are outside the {num_classes} classes '
-        f'(0-{num_classes - 1}), {advice}'
-    )

@@ -38,6 +38,25 @@ def colour_labels(
     return table[labels]
 
 
+def as_rgb(pixels: np.ndarray) -> np.ndarray:
+    """Make a picture of an image as data loaders deliver it.
+
+    Args:
+        pixels (np.ndarray): Blue, green, red (h, w, >= 3), or grey as the
+            first band (h, w, < 3); other types than ``uint8`` are stretched
+            to what they hold.
+
+    Returns:
+        np.ndarray: RGB ``uint8`` (h, w, 3).
+    """
+    bands = pixels[..., 2::-1] if pixels.shape[2] >= 3 else pixels[..., :1]
+    if bands.dtype != np.uint8:
+        bands = np.nan_to_num(bands.astype(np.float32))
+        low, high = bands.min(), bands.max()
+        bands = (255 * (bands - low) / max(high - low, 1e-12)).astype(np.uint8)
+    return np.broadcast_to(bands, (*bands.shape[:2], 3))
+
+
 def fit_size(shape: tuple[int, int], max_side: int) -> tuple[int, int]:
     """Shrink a shape so that its longest side fits.
 

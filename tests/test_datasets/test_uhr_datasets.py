@@ -8,16 +8,28 @@ import cv2
 import numpy as np
 import pytest
 from mmengine.config import Config
+from mmengine.evaluator import Evaluator
 from mmengine.registry import DefaultScope
 from mmengine.runner import Runner
 
 from mmseg_uhr.datasets import (
     BlueMarbleDataset,
     CityscapesUHRDataset,
+    CRAGDataset,
     DeepGlobeDataset,
+    FiveBillionPixelsDataset,
+    GID5Dataset,
+    GID15Dataset,
     InriaDataset,
+    ISICDataset,
+    LoveDAUHRDataset,
+    PotsdamUHRDataset,
+    UAVidDataset,
+    UDD6Dataset,
     UHRDataset,
     URURDataset,
+    VaihingenUHRDataset,
+    VDDDataset,
 )
 from mmseg_uhr.rasters import Raster, RasterError, write_geotiff
 from mmseg_uhr.registry import DATASETS
@@ -217,6 +229,14 @@ def test_splits_are_disjoint(dataset):
         (InriaDataset, 2, {0: 'background', 1: 'building'}),
         (CityscapesUHRDataset, 19, {0: 'road', 10: 'sky', 18: 'bicycle'}),
         (URURDataset, 8, {0: 'others', 1: 'building', 7: 'road'}),
+        (FiveBillionPixelsDataset, 24, {0: 'industrial area', 23: 'airport'}),
+        (GID5Dataset, 5, {0: 'built-up', 4: 'water'}),
+        (GID15Dataset, 15, {0: 'industrial land', 14: 'pond'}),
+        (UAVidDataset, 8, {0: 'building', 4: 'moving car', 7: 'clutter'}),
+        (UDD6Dataset, 6, {0: 'other', 3: 'vegetation', 5: 'roof'}),
+        (VDDDataset, 7, {0: 'other', 6: 'water'}),
+        (ISICDataset, 2, {1: 'lesion'}),
+        (CRAGDataset, 2, {1: 'gland'}),
     ],
 )
 def test_classes_are_in_the_papers_order(dataset, count, some):
@@ -228,12 +248,35 @@ def test_classes_are_in_the_papers_order(dataset, count, some):
     assert DATASETS.get(f'mmseg_uhr.{dataset.__name__}') is dataset
 
 
-def test_cityscapes_equals_stocks():
-    from mmseg.datasets import CityscapesDataset
+@pytest.mark.parametrize(
+    'ours, stock',
+    [
+        (CityscapesUHRDataset, 'CityscapesDataset'),
+        (LoveDAUHRDataset, 'LoveDADataset'),
+        (PotsdamUHRDataset, 'PotsdamDataset'),
+        (VaihingenUHRDataset, 'ISPRSDataset'),
+    ],
+)
+def test_classes_equal_stocks(ours, stock):
+    stock = DATASETS.get(f'mmseg.{stock}').METAINFO
+    assert ours.METAINFO['classes'] == stock['classes']
+    assert ours.METAINFO['palette'] == stock['palette']
 
-    ours, stock = CityscapesUHRDataset.METAINFO, CityscapesDataset.METAINFO
-    assert ours['classes'] == stock['classes']
-    assert ours['palette'] == stock['palette']
+
+# Bases that read a folder a split: the splits, and the images' suffix.
+FOLDERS_OF = dict(
+    crag=(('train', 'test'), '.tif'),
+    gid15=(('train', 'val'), '.tif'),
+    isic=(('train', 'val', 'test'), '.tif'),
+    loveda=(('train', 'val'), '.png'),
+    own=(('train', 'val', 'test'), '.tif'),
+    potsdam=(('train', 'val'), '.tif'),
+    uavid=(('train', 'val'), '.tif'),
+    udd6=(('train', 'val'), '.tif'),
+    urur=(('train', 'val', 'test'), '.tif'),
+    vaihingen=(('train', 'val'), '.tif'),
+    vdd=(('train', 'val', 'test'), '.tif'),
+)
 
 
 def fill(root: Path, name: str) -> None:
@@ -245,10 +288,26 @@ def fill(root: Path, name: str) -> None:
                 write_pair(
                     root / 'img_dir' / path, root / 'ann_dir' / path, 10
                 )
-    elif name == 'urur':
+    elif name in FOLDERS_OF:
+        splits, suffix = FOLDERS_OF[name]
+        for split in splits:
+            write_pair(
+                root / f'img_dir/{split}/1{suffix}',
+                root / f'ann_dir/{split}/1.tif',
+            )
+    elif name in ('fbp', 'fbp_8bit', 'gid5'):
         for split in ('train', 'val', 'test'):
-            path = f'{split}/1.tif'
-            write_pair(root / 'img_dir' / path, root / 'ann_dir' / path, 8)
+            bands, dtype = (3, 'uint8') if name == 'gid5' else (4, 'uint16')
+            dtype = 'uint8' if name == 'fbp_8bit' else dtype
+            write_geotiff(
+                root / f'img_dir/{split}_1.tif',
+                np.ones((24, 24, bands), dtype),
+            )
+            write_geotiff(
+                root / f'ann_dir/{split}_1.tif', np.ones((24, 24), np.uint8)
+            )
+            (root / 'splits').mkdir(exist_ok=True)
+            (root / f'splits/{split}.txt').write_text(f'{split}_1\n')
     elif name == 'cityscapes':
         for split in ('train', 'val'):
             write_pair(
@@ -272,10 +331,31 @@ SIZES = dict(
     bluemarble_192x192=(192, 2, 2, 2),
     bluemarble_relief=(1536, 2, 2, 2),
     cityscapes=(1024, 1, 1, 1),
+    crag=(768, 1, 1, 1),
     deepglobe=(1224, 454, 207, 142),
+    fbp=(1024, 1, 1, 1),
+    fbp_8bit=(1024, 1, 1, 1),
+    gid15=(1024, 1, 1, 1),
+    gid5=(1024, 1, 1, 1),
     inria=(2000, 126, 27, 27),
     inria_2000x2000_scale08=(2500, 126, 27, 27),
+    isic=(768, 1, 1, 1),
+    loveda=(512, 1, 1, 1),
+    own=(1024, 1, 1, 1),
+    potsdam=(1024, 1, 1, 1),
+    uavid=(1024, 1, 1, 1),
+    udd6=(1024, 1, 1, 1),
     urur=(1280, 1, 1, 1),
+    vaihingen=(1024, 1, 1, 1),
+    vdd=(1024, 1, 1, 1),
+)
+# Where papers do not average over all classes, or name the number.
+SCORED_BY = dict(
+    cityscapes='cityscapes-uhr',
+    deepglobe='deepglobe-6',
+    fbp='fbp-24',
+    inria='inria-building',
+    urur='urur-8',
 )
 
 
@@ -318,7 +398,16 @@ def test_bases_load_their_layout(name, tmp_path, monkeypatch):
     metric = dict(
         type='mmseg_uhr.UHRIoUMetric', iou_metrics=['mIoU', 'mFscore']
     )
-    assert cfg.val_evaluator == cfg.test_evaluator == metric
+    protocol = SCORED_BY.get(name.split('_')[0])
+    if protocol:
+        metric['protocol'] = protocol
+    assert cfg.val_evaluator == metric
+    tested = cfg.test_evaluator
+    assert metric in (tested if isinstance(tested, list) else [tested])
+    for evaluator in [cfg.val_evaluator, tested]:
+        evaluator = Evaluator(evaluator)
+        # Refuses classes that are not the protocol's.
+        evaluator.dataset_meta = loader.dataset.metainfo
 
 
 def test_every_base_is_tested():

@@ -598,8 +598,10 @@ def test_configs_build_and_predict(path):
         head.num_classes for head in (model.decode_head, *model.auxiliary_head)
     }
     assert classes == {
-        dict(deepglobe=7, inria=2, bluemarble=10)[data]
-        for data in ('deepglobe', 'inria', 'bluemarble')
+        number
+        for data, number in dict(
+            deepglobe=7, inria=2, bluemarble=10, cityscapes=19, urur=8
+        ).items()
         if data in path.stem
     }
     text = str(config.model)

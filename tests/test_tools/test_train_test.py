@@ -99,6 +99,33 @@ def test_test_repeats_the_scores_of_training(
     assert scores(tmp_path)['mIoU'] == validated['mIoU']
 
 
+def test_predictions_are_written_beside_several_metrics(
+    trained, tiny_config, tmp_path, run_tool
+):
+    config = tmp_path / 'several.py'
+    config.write_text(
+        f'_base_ = [{str(tiny_config)!r}]\n'
+        "test_evaluator = [dict(type='mmseg_uhr.BoundaryIoUMetric'), "
+        '{{_base_.test_evaluator}}]\n'
+    )
+    run_tool(
+        *('test.py', config, trained / 'iter_40.pth'),
+        *('--work-dir', tmp_path, '--out', tmp_path / 'maps'),
+    )
+    assert len(list((tmp_path / 'maps').iterdir())) > 0
+    assert {'mIoU', 'mIoU_boundary_2pct'} <= set(scores(tmp_path))
+    config.write_text(
+        f'_base_ = [{str(tiny_config)!r}]\n'
+        'test_evaluator = dict(_delete_=True, '
+        "type='mmseg_uhr.BoundaryIoUMetric')\n"
+    )
+    with pytest.raises(SystemExit, match='no metric of test_evaluator writes'):
+        run_tool(
+            *('test.py', config, trained / 'iter_40.pth'),
+            *('--work-dir', tmp_path, '--out', tmp_path / 'maps'),
+        )
+
+
 def test_amp_on_cpu_warns_and_trains_in_fp32(tiny_config, tmp_path, run_tool):
     if torch.cuda.is_available():
         pytest.skip('mixed precision is available')

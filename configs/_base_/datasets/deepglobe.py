@@ -57,6 +57,8 @@ test_dataloader = dict(
     ),
 )
 val_evaluator = dict(
-    type='mmseg_uhr.UHRIoUMetric', iou_metrics=['mIoU', 'mFscore']
+    type='mmseg_uhr.UHRIoUMetric',
+    iou_metrics=['mIoU', 'mFscore'],
+    protocol='deepglobe-6',
 )
 test_evaluator = val_evaluator

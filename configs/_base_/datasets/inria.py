@@ -57,6 +57,16 @@ test_dataloader = dict(
     ),
 )
 val_evaluator = dict(
-    type='mmseg_uhr.UHRIoUMetric', iou_metrics=['mIoU', 'mFscore']
+    type='mmseg_uhr.UHRIoUMetric',
+    iou_metrics=['mIoU', 'mFscore'],
+    protocol='inria-building',
 )
-test_evaluator = val_evaluator
+test_evaluator = [
+    val_evaluator,
+    dict(
+        type='mmseg_uhr.BoundaryIoUMetric',
+        widths=(2, 4, 8, 16),
+        protocol='inria-building',
+    ),
+    dict(type='mmseg_uhr.ObjectSizeIoUMetric', protocol='inria-building'),
+]

@@ -56,6 +56,8 @@ test_dataloader = dict(
     ),
 )
 val_evaluator = dict(
-    type='mmseg_uhr.UHRIoUMetric', iou_metrics=['mIoU', 'mFscore']
+    type='mmseg_uhr.UHRIoUMetric',
+    iou_metrics=['mIoU', 'mFscore'],
+    protocol='urur-8',
 )
 test_evaluator = val_evaluator

@@ -21,10 +21,13 @@ class RandomD4(BaseTransform):
 
     Args:
         prob (float): Chance of drawing a symmetry at all. Defaults to 1.
+        turn (bool): False only mirrors left to right, for scenes that have an
+            up and a down. Defaults to True.
     """
 
-    def __init__(self, prob: float = 1.0) -> None:
+    def __init__(self, prob: float = 1.0, turn: bool = True) -> None:
         self.prob = prob
+        self.turn = turn
 
     def transform(self, results: dict) -> dict:
         """Turn and mirror ``img``, ``seg_fields`` and ``views``."""
@@ -33,7 +36,11 @@ class RandomD4(BaseTransform):
         views = results.get('views', {})
         images = [results['img'], *views.values()]
         square = all(image.shape[0] == image.shape[1] for image in images)
-        turns = np.random.randint(4) if square else 2 * np.random.randint(2)
+        turns = 0
+        if self.turn:
+            turns = (
+                np.random.randint(4) if square else 2 * np.random.randint(2)
+            )
         mirror = bool(np.random.randint(2))
         for name in ['img', *results.get('seg_fields', [])]:
             results[name] = _apply(results[name], turns, mirror)

@@ -12,6 +12,7 @@ from .labels import read_labels
 _META_KEYS = (
     'img_path',
     'seg_map_path',
+    'sample_idx',
     'ori_shape',
     'img_shape',
     'pad_shape',

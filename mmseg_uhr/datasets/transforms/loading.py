@@ -136,19 +136,8 @@ class LoadLabelRaster(BaseTransform):
         """
         if results.get('seg_map_path') is None:
             return results
-        labels = open_raster(results['seg_map_path'], (1,))
+        labels = open_labels(results['seg_map_path'])
         image = results['raster']
-        if labels.file_bands != 1:
-            raise RasterError(
-                labels.name,
-                f'has {labels.file_bands} bands; labels must be one band of '
-                'class ids, so convert coloured masks first',
-            )
-        if labels.dtype.kind not in 'iu':
-            raise RasterError(
-                labels.name,
-                f'holds {labels.dtype} values; labels must be integers',
-            )
         if labels.shape != image.shape:
             raise RasterError(
                 labels.name,
@@ -159,3 +148,30 @@ class LoadLabelRaster(BaseTransform):
         results['label_raster'] = labels
         results.setdefault('seg_fields', [])
         return results
+
+
+def open_labels(path: str) -> FileRaster:
+    """Open a label map; reads the header only.
+
+    Args:
+        path (str): The file.
+
+    Returns:
+        FileRaster: One band of integers.
+
+    Raises:
+        RasterError: If the file cannot be opened or does not hold integers.
+    """
+    labels = open_raster(path, (1,))
+    if labels.file_bands != 1:
+        raise RasterError(
+            labels.name,
+            f'has {labels.file_bands} bands; labels must be one band of '
+            'class ids, so convert coloured masks first',
+        )
+    if labels.dtype.kind not in 'iu':
+        raise RasterError(
+            labels.name,
+            f'holds {labels.dtype} values; labels must be integers',
+        )
+    return labels

@@ -1,19 +1,42 @@
 """Choosing where to look in a scene."""
 
-import os
-
 import numpy as np
 from mmcv.transforms import BaseTransform
 
-from ...rasters.cache import ArrayCache
 from ...registry import TRANSFORMS
 from ...tiling import Window
-from .labels import read_labels
+from .class_index import class_index, pixel_of_class
 
-# Where the classes of a scene lie, from a label map of at most this many
-# pixels a side. Kept per process for the scenes used last.
-_INDEX_SIDE = 1024
-_CLASS_INDEX = ArrayCache(64 * 2**20)
+
+class WindowDraw(int):
+    """The index of a scene, with what decides on a window of it.
+
+    A sampler gives it to the data set, which takes it for the index and hands
+    it on to the pipeline as ``sample_idx``; :class:`RandomWindow` obeys. So
+    windows are decided where the sampler is, and read by the workers.
+
+    Args:
+        scene (int): Index of the scene in the data set.
+        seed (tuple[int]): Of the random numbers that place the window.
+        class_id (int, optional): Class of a pixel that the window shall have.
+        region (Window, optional): The window shall have a pixel of it.
+    """
+
+    def __new__(
+        cls,
+        scene: int,
+        seed: tuple[int, ...],
+        class_id: int | None = None,
+        region: Window | None = None,
+    ) -> 'WindowDraw':
+        """Make the index; an ``int`` gets its value here."""
+        draw = super().__new__(cls, scene)
+        draw.seed, draw.class_id, draw.region = seed, class_id, region
+        return draw
+
+    def __reduce__(self) -> tuple:
+        # On the way to the workers.
+        return type(self), (int(self), self.seed, self.class_id, self.region)
 
 
 @TRANSFORMS.register_module()
@@ -23,6 +46,11 @@ class RandomWindow(BaseTransform):
     A scene smaller than the crop gives a window of the scene's size, which a
     data preprocessor with ``size=crop_size`` pads, as in stock mmseg.
 
+    Where classes lie is looked up in the scene's class index, see
+    :func:`~mmseg_uhr.datasets.transforms.class_index.class_index`. A
+    :class:`~mmseg_uhr.datasets.samplers.WindowSampler` balances classes
+    across scenes; it then decides instead of ``class_balanced``.
+
     Required keys: ``raster``; ``label_raster`` if classes are balanced.
     Added keys: ``window``.
 
@@ -31,6 +59,10 @@ class RandomWindow(BaseTransform):
         class_balanced (float): Share of windows that are put around a pixel
             of a class drawn with equal chances from those in the scene. The
             others are uniform. Defaults to 0.
+
+    Raises:
+        ValueError: If an argument is out of range, or classes are to be
+            balanced without labels.
     """
 
     def __init__(
@@ -53,41 +85,51 @@ class RandomWindow(BaseTransform):
         """Add ``window`` to the results."""
         height, width = results['raster'].shape
         h, w = min(self.crop_size[0], height), min(self.crop_size[1], width)
-        if np.random.rand() < self.class_balanced:
-            row, column = self._pixel_of_some_class(results)
-            # Anywhere in the window, so that the class is not always central.
-            y = row - np.random.randint(h)
-            x = column - np.random.randint(w)
+        draw = results.get('sample_idx')
+        if not isinstance(draw, WindowDraw):
+            draw = self._draw(results)
+        rng = np.random.default_rng(draw.seed)
+        if draw.class_id is not None:
+            self._check_labels(results)
+            row, column = pixel_of_class(results, draw.class_id, rng)
+        elif draw.region is not None:
+            row = draw.region.y + rng.integers(draw.region.h)
+            column = draw.region.x + rng.integers(draw.region.w)
         else:
-            y = np.random.randint(height - h + 1)
-            x = np.random.randint(width - w + 1)
+            results['window'] = Window(
+                int(rng.integers(height - h + 1)),
+                int(rng.integers(width - w + 1)),
+                h,
+                w,
+            )
+            return results
+        # Anywhere in the window, so that the class is not always central.
         results['window'] = Window(
-            int(np.clip(y, 0, height - h)), int(np.clip(x, 0, width - w)), h, w
+            int(np.clip(row - rng.integers(h), 0, height - h)),
+            int(np.clip(column - rng.integers(w), 0, width - w)),
+            h,
+            w,
         )
         return results
 
-    @staticmethod
-    def _pixel_of_some_class(results: dict) -> tuple[int, int]:
-        """Draw a class of the scene, then one of its pixels."""
-        raster = results['label_raster']
-        height, width = raster.shape
-        shrink = max(1.0, max(height, width) / _INDEX_SIDE)
-        size = max(int(height / shrink), 1), max(int(width / shrink), 1)
-        stat = os.stat(raster.name)
-        # One file may serve data sets that map its ids differently.
-        mapping = tuple(
-            str(results.get(name))
-            for name in ('label_map', 'reduce_zero_label', 'ignore_index')
-        )
-        key = (raster.name, stat.st_mtime_ns, stat.st_size, *mapping)
-        index = _CLASS_INDEX.get(key, lambda: read_labels(results, size=size))
-        classes = np.flatnonzero(np.bincount(index.reshape(-1)))
-        classes = classes[classes != results.get('ignore_index', 255)]
-        if len(classes) == 0:
-            return np.random.randint(height), np.random.randint(width)
-        pixels = np.flatnonzero(index == np.random.choice(classes))
-        row, column = divmod(int(np.random.choice(pixels)), size[1])
-        return (
-            int((row + 0.5) * height / size[0]),
-            int((column + 0.5) * width / size[1]),
-        )
+    def _draw(self, results: dict) -> WindowDraw:
+        """Decide here, without a sampler that does."""
+        # NumPy's global state is what MMEngine seeds in the workers.
+        seed = int(np.random.randint(2**31))
+        class_id = None
+        if np.random.rand() < self.class_balanced:
+            self._check_labels(results)
+            classes = np.flatnonzero(class_index(results).pixels)
+            if len(classes):
+                class_id = int(np.random.choice(classes))
+        return WindowDraw(0, (seed,), class_id)
+
+    def _check_labels(self, results: dict) -> None:
+        """Refuse to look for classes in a scene without labels."""
+        if 'label_raster' not in results:
+            raise ValueError(
+                f'{results["raster"].name}: RandomWindow is to draw windows '
+                'around classes, but the scene has no label map; put '
+                'LoadLabelRaster before RandomWindow and set seg_map_path in '
+                'data_prefix of the data set, or set class_balanced=0'
+            )

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ...rasters import ArrayRaster, Raster
 from ...registry import HOOKS
-from ...visualization import colour_labels, fit_size
+from ...visualization import as_rgb, colour_labels, fit_size
 
 Window = tuple[int, int, int, int]
 
@@ -239,7 +239,7 @@ def _panels(
     Returns:
         np.ndarray: RGB ``uint8`` (h, n * w and gaps, 3).
     """
-    panels = [_rgb(image.read(_scale(window, label_maps[-1], image), size))]
+    panels = [as_rgb(image.read(_scale(window, label_maps[-1], image), size))]
     for label_map in label_maps:
         ids = label_map.read(window, size, 'nearest')[..., 0]
         if ids.dtype.kind == 'f':
@@ -257,19 +257,6 @@ def _scale(window: Window, source: Raster, target: Raster) -> Window:
     scales = [t / s for s, t in zip(source.shape, target.shape, strict=True)]
     y, x, h, w = (v * s for v, s in zip(window, scales * 2, strict=True))
     return round(y), round(x), max(round(h), 1), max(round(w), 1)
-
-
-def _rgb(pixels: np.ndarray) -> np.ndarray:
-    """Make an RGB ``uint8`` picture of blue, green, red or of grey (h, w).
-
-    Other types than ``uint8`` are stretched to what the picture holds.
-    """
-    bands = pixels[..., 2::-1] if pixels.shape[2] >= 3 else pixels[..., :1]
-    if bands.dtype != np.uint8:
-        bands = np.nan_to_num(bands.astype(np.float32))
-        low, high = bands.min(), bands.max()
-        bands = (255 * (bands - low) / max(high - low, 1e-12)).astype(np.uint8)
-    return np.broadcast_to(bands, (*bands.shape[:2], 3))
 
 
 def _legend(classes: Sequence[str], palette: Any, width: int) -> np.ndarray:

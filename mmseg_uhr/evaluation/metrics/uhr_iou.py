@@ -1,19 +1,22 @@
-"""Stock scores from exact counts."""
+"""Stock scores from exact counts, by named protocols."""
 
+import logging
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Union
 
 import numpy as np
 import torch
-from mmengine.dist import get_dist_info
+from mmengine.logging import MMLogger, print_log
 from mmseg.evaluation import IoUMetric
 
 from ...registry import METRICS
-from ..confusion import Labels, confusion_matrix
+from ..confusion import check_confusion_path, confusion_matrix, save_confusion
+from ..ids import Labels
+from .counting import CountingMetric
 
 
 @METRICS.register_module()
-class UHRIoUMetric(IoUMetric):
+class UHRIoUMetric(CountingMetric, IoUMetric):
     """Stock ``IoUMetric`` that counts exactly, whatever the image size.
 
     Stock counts with ``torch.histc`` in float32, which cannot count beyond
@@ -25,26 +28,65 @@ class UHRIoUMetric(IoUMetric):
     one side of the union and reports a score nevertheless.
 
     Args:
-        *args: As stock.
-        **kwargs: As stock: ``ignore_index=255``, ``iou_metrics=['mIoU']``
-            (also ``'mDice'``, ``'mFscore'``), ``nan_to_num=None``, ``beta=1``,
+        ignore_index (int): Pixels with this label do not count. Defaults to
+            255.
+        *args: Further ones of stock.
+        protocol (str | dict, optional): What the means are of: a name of
+            ``mmseg_uhr.evaluation.PROTOCOLS``, e.g. ``'deepglobe-6'``, or
+            fields of a ``Protocol``, e.g. ``dict(left_out=['background'])``.
+            Defaults to stock's means, of all classes.
+        confusion_file (str, optional): ``.csv`` or ``.npy`` to write the
+            confusion matrix to, before the protocol drops labels. Relative to
+            the current folder.
+        **kwargs: As stock: ``iou_metrics=['mIoU']`` (also ``'mDice'``,
+            ``'mFscore'``), ``nan_to_num=None``, ``beta=1``,
             ``collect_device='cpu'``, ``output_dir=None``,
             ``format_only=False``, ``prefix=None``.
+
+    Raises:
+        ValueError: If there is no such protocol or the confusion file has
+            another suffix.
     """
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self._reset()
+    def __init__(
+        self,
+        ignore_index: int = 255,
+        *args: Any,
+        protocol: Union[str, dict, None] = None,
+        confusion_file: str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        if confusion_file is not None:
+            check_confusion_path(confusion_file)
+        self.confusion_file = confusion_file
+        super().__init__(
+            ignore_index,
+            *args,
+            ignore_index=ignore_index,
+            protocol=protocol,
+            **kwargs,
+        )
 
-    def _reset(self) -> None:
-        """Forget all images."""
-        # The latest image may turn out to be padding of the sampler.
-        self._earlier: np.ndarray | int = 0
-        self._latest: np.ndarray | int = 0
-        self._num_images = 0
+    def counts_shape(self) -> tuple[int, ...]:
+        """Return the shape of the confusion matrix, (C, C)."""
+        return 2 * (len(self.classes),)
+
+    def count(self, pred: Labels, label: Labels) -> np.ndarray:
+        """Return the confusion matrix of one image.
+
+        Args:
+            pred (np.ndarray | Tensor): Predicted class ids (H, W).
+            label (np.ndarray | Tensor): Labelled class ids (H, W).
+
+        Returns:
+            np.ndarray: ``int64`` (C, C); rows are labels.
+        """
+        return confusion_matrix(
+            pred, label, len(self.classes), self.ignore_index
+        )
 
     def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
-        """Count a batch of images.
+        """Count a batch of images, and write predictions if asked to.
 
         Args:
             data_batch (Any): Not used.
@@ -57,48 +99,9 @@ class UHRIoUMetric(IoUMetric):
                 prediction's, or if an id is no class.
         """
         if not self.format_only:
-            for sample in data_samples:
-                self._earlier = self._earlier + self._latest
-                self._latest = self._count(sample)
-                self._num_images += 1
+            super().process(data_batch, data_samples)
         if self.output_dir is not None:
             self._save(data_batch, data_samples)
-
-    def evaluate(self, size: int) -> dict[str, float]:
-        """Compute the scores of all ranks' images.
-
-        The sampler gives every rank equally many images and repeats the
-        first ones for that. Image ``i`` of rank ``r`` of ``W`` is number
-        ``i * W + r`` of the data set, so at most a rank's latest image is
-        such a repetition; it is left out.
-
-        Args:
-            size (int): Number of images in the data set.
-
-        Returns:
-            dict[str, float]: Scores in percent by stock's names.
-
-        Raises:
-            ValueError: If this rank saw more images than the sampler's
-                padding explains.
-        """
-        rank, world_size = get_dist_info()
-        number = (self._num_images - 1) * world_size + rank
-        if self._num_images and number - world_size >= size:
-            raise ValueError(
-                f'{self._num_images} images were processed on rank {rank} of '
-                f'{world_size} for a data set of {size}; expected at most one '
-                'image more than its share. Process each image once and '
-                'evaluate with the number of images'
-            )
-        num_classes = len(self.dataset_meta['classes'])
-        confusion = np.zeros((num_classes, num_classes), np.int64)
-        confusion += self._earlier
-        if number < size:
-            confusion += self._latest
-        self._reset()
-        self.results = [confusion]
-        return super().evaluate(world_size)
 
     def compute_metrics(self, results: list[np.ndarray]) -> dict[str, float]:
         """Compute the scores and print the table of classes.
@@ -111,46 +114,46 @@ class UHRIoUMetric(IoUMetric):
             dict[str, float]: Scores in percent by stock's names.
         """
         confusion = sum(results)
+        if self.confusion_file is not None and not self.format_only:
+            self._save_confusion(confusion)
+        dropped = list(self.ignored[1:])
+        confusion[dropped] = 0
         intersect = confusion.diagonal()
         label, pred = confusion.sum(1), confusion.sum(0)
         areas = (intersect, label + pred - intersect, pred, label)
         # Stock divides tensors; float64 holds counts up to 2**53 exactly.
         areas = tuple(torch.from_numpy(a.astype(np.float64)) for a in areas)
-        return super().compute_metrics([areas])
-
-    def _count(self, sample: dict) -> np.ndarray:
-        """Return the confusion matrix of one image."""
-        files = [sample.get(key) for key in ('seg_map_path', 'img_path')]
-        name = ' of image '.join(str(f) for f in files if f) or 'label map'
-        if 'gt_sem_seg' not in sample:
-            raise ValueError(
-                f'{name}: the sample has no gt_sem_seg to score against; '
-                'load labels in the pipeline, or set format_only=True and '
-                'output_dir to save predictions without scores'
-            )
-        pred, label = (
-            _as_map(sample[key]['data'])
-            for key in ('pred_sem_seg', 'gt_sem_seg')
+        # Past our base, to stock.
+        scores = IoUMetric.compute_metrics(self, [areas])
+        if self.format_only:
+            return scores
+        self.log_protocol()
+        if self.protocol is None:
+            return scores
+        of_classes = self.total_area_to_metrics(
+            *areas, self.metrics, self.nan_to_num, self.beta
         )
-        num_classes = len(self.dataset_meta['classes'])
+        for name, values in of_classes.items():
+            if name != 'aAcc':
+                scores[f'm{name}'] = self.mean(values)
+        return scores
+
+    def _save_confusion(self, confusion: np.ndarray) -> None:
+        """Write the confusion matrix; the scores outlive a full disk."""
         try:
-            return confusion_matrix(
-                pred, label, num_classes, self.ignore_index
+            save_confusion(self.confusion_file, confusion, self.classes)
+        except OSError as error:
+            print_log(
+                f'confusion_file={self.confusion_file!r} was not written: '
+                f'{error}',
+                MMLogger.get_current_instance(),
+                logging.ERROR,
             )
-        except ValueError as error:
-            raise ValueError(f'{name}: {error}') from None
 
     def _save(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
         """Write predictions; stock does just that if ``format_only``."""
         format_only, self.format_only = self.format_only, True
         try:
-            super().process(data_batch, data_samples)
+            IoUMetric.process(self, data_batch, data_samples)
         finally:
             self.format_only = format_only
-
-
-def _as_map(data: Labels) -> Labels:
-    """Drop the leading axes of length 1 of class ids (1, H, W)."""
-    while data.ndim > 2 and data.shape[0] == 1:
-        data = data[0]
-    return data

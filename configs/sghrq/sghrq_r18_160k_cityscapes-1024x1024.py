@@ -1,0 +1,17 @@
+# Ours: the authors' code has no Cityscapes; the schedule is that of HGN's.
+_base_ = [
+    '../_base_/models/sghrq_r18.py',
+    '../_base_/datasets/cityscapes.py',
+    '../_base_/default_runtime.py',
+    '../_base_/schedules/schedule_160k.py',
+]
+model = dict(
+    data_preprocessor=dict(size=(1024, 1024)),
+    decode_head=dict(num_classes=19),
+    auxiliary_head=[
+        dict(head, num_classes=19) for head in _base_.model.auxiliary_head
+    ],
+    # A whole image is one window.
+    test_cfg=dict(mode='stream', crop_size=(1024, 2048), stride=(1024, 2048)),
+)
+train_dataloader = dict(batch_size=8)
