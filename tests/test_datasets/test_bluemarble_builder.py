@@ -24,7 +24,7 @@ from mmseg_uhr.datasets.builders.bluemarble import (
     build,
     is_complete,
 )
-from mmseg_uhr.datasets.builders.packages import (
+from mmseg_uhr.packages import (
     PackageError,
     PackageFile,
     default_package_folder,

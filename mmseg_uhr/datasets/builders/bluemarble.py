@@ -19,10 +19,10 @@ import rasterio
 from rasterio.crs import CRS
 from tqdm import tqdm
 
+from ...packages import PackageFile, read_package_file
 from ...rasters import GeoReference, write_geotiff
 from ..bluemarble import BlueMarbleDataset
 from . import gshhg, landcover
-from .packages import PackageFile, read_package_file
 
 CLASSES: tuple[str, ...] = BlueMarbleDataset.METAINFO['classes']
 PALETTE: list[list[int]] = BlueMarbleDataset.METAINFO['palette']
