@@ -51,6 +51,9 @@ def probe_memory(
         try:
             found = try_step(_with_values(model), small, batch, work)
         except Exception as error:
+            if str(error) == str(cause):
+                # Nothing to do with fake tensors.
+                raise ValueError(str(error)) from error
             raise ValueError(
                 f'{type(model).__name__} runs neither on fake tensors '
                 f'({_first_line(cause)}) nor on windows of '

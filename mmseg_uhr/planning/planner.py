@@ -19,7 +19,7 @@ from ..memory.trial import Work, try_step
 from ..models.segmentors import streaming_config
 from ..streaming import StreamSettings
 from ..streaming.fit import band_bytes, fit_settings
-from ..tiling import View, Window, parse_views
+from ..tiling import Window, parse_views
 from ..tiling.views import LOCAL
 from .accumulation import accumulated
 from .savings import (
@@ -278,7 +278,10 @@ class Planner:
         batch_size: int | None,
     ) -> None:
         """Read how the model is trained."""
-        configured = preprocessor.get('size') or self.cfg.get('crop_size')
+        configured = preprocessor.get('size')
+        if not configured and self.cfg.get('crop_size'):
+            scale = self._read_scale()
+            configured = [round(side * scale) for side in self.cfg.crop_size]
         self._configured_crop = configured and tuple(configured)
         crop_size = crop_size or configured
         if crop_size is None:
@@ -447,8 +450,10 @@ class Planner:
         dataset = self.cfg.get('train_dataloader', {}).get('dataset', {})
         pipeline = [dict(step) for step in dataset.get('pipeline', ())]
         crops = [step for step in pipeline if 'crop_size' in step]
+        scale = self._read_scale()
         for step in crops:
-            step['crop_size'] = size
+            # In the pixels of the file.
+            step['crop_size'] = tuple(round(side / scale) for side in size)
         return pipeline if crops else None
 
     def _batch_norm_notes(self, batch: int) -> tuple[str, ...]:
@@ -490,23 +495,22 @@ class Planner:
         )
 
     def _seen(self, size: tuple[int, int]) -> tuple[int, int]:
-        """Return the size at which the network sees windows of the scene."""
-        if self.mode == 'predict':
-            # A small scene is one window.
-            size = tuple(map(min, size, self.image_size))
-            views = getattr(self.model, 'views', None)
-        else:
-            # The model's own views are those of testing.
-            views = self._read_views()
+        """Return the size at which the network sees windows."""
+        if self.mode == 'train':
+            # Crops are given as the preprocessor pads them to: as seen.
+            return size
+        # A small scene is one window.
+        size = tuple(map(min, size, self.image_size))
+        views = getattr(self.model, 'views', None)
         return views[LOCAL].size_of(Window(0, 0, *size)) if views else size
 
-    def _read_views(self) -> dict[str, View] | None:
-        """Return the views that training's pipeline reads."""
+    def _read_scale(self) -> float:
+        """Return the scale at which training's pipeline reads windows."""
         dataset = (self.cfg.get('train_dataloader') or {}).get('dataset', {})
         for step in dataset.get('pipeline', ()):
             if str(step.get('type')).split('.')[-1] == 'ReadViews':
-                return parse_views(step.get('views'))
-        return None
+                return parse_views(step.get('views'))[LOCAL].scale or 1.0
+        return 1.0
 
     def _work(self, counts: int) -> Work:
         """Return what the model does."""

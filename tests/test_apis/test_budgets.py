@@ -102,6 +102,27 @@ def test_a_crop_is_the_last_resort(cfg):
     assert fitted.optim_wrapper.accumulative_counts == 8
 
 
+def test_crops_that_are_read_at_another_scale(cfg):
+    plain = with_hook(cfg, 1)
+    plain.train_dataloader.batch_size = 1
+    need = Planner(plain, 'train').plan().total
+    scaled = with_hook(plain, need // 3)
+    pipeline = scaled.train_dataloader.dataset.pipeline
+    assert pipeline[3].type == 'mmseg_uhr.ReadViews'
+    pipeline[2].crop_size = (256, 256)
+    pipeline[3].views = dict(local=dict(scale=0.5))
+    # As the preprocessor pads them to, not as they lie in the file.
+    assert Planner(scaled, 'train').plan().total == need
+    fit_config(scaled)
+    size = scaled.model.data_preprocessor.size
+    crop = scaled.train_dataloader.dataset.pipeline[2].crop_size
+    assert tuple(crop) == tuple(2 * side for side in size)
+    # Without the preprocessor's word, the file's pixels are all there is.
+    scaled.model.data_preprocessor.size = None
+    scaled.crop_size = (256, 256)
+    assert Planner(scaled, 'train').plan().size == (128, 128)
+
+
 def test_stock_configs_get_our_type(cfg, whole):
     cfg.model.type = 'EncoderDecoder'
     cfg.model.data_preprocessor.type = 'SegDataPreProcessor'

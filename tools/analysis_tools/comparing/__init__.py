@@ -1,0 +1,1 @@
+"""What the comparison of systems on one data set is made of."""
