@@ -180,4 +180,4 @@ class LocalContextEncoder(BaseModule):
 
 def _once(x: Tensor) -> Tensor:
     """Drop the copies of an expanded batch."""
-    return x[:1] if len(x) > 1 and x.stride(0) == 0 else x
+    return x[:1] if x.shape[0] > 1 and x.stride(0) == 0 else x

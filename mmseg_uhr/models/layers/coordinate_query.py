@@ -246,7 +246,7 @@ class CoordinateQuery(BaseModule):
         ]
         shapes = [x.shape[2:] for x in maps]
         columns = torch.arange(grid[1], device=maps[0].device)
-        step = self._stripe_rows(len(maps[0]), grid)
+        step = self._stripe_rows(maps[0].shape[0], grid)
         stripes = []
         for start in range(0, grid[0], step):
             fine = maps[0][:, :, start : start + step]
@@ -264,11 +264,11 @@ class CoordinateQuery(BaseModule):
                 x = x + values.index_select(1, cells)
             pixels = fine.permute(0, 2, 3, 1).reshape(-1, fine.shape[1])
             x = torch.addmm(
-                x.expand(len(fine), -1, -1).flatten(0, 1),
+                x.expand(fine.shape[0], -1, -1).flatten(0, 1),
                 pixels,
                 parts[1].t(),
             )
-            x = x.view(len(fine), *fine.shape[2:], -1).permute(0, 3, 1, 2)
+            x = x.view(fine.shape[0], *fine.shape[2:], -1).permute(0, 3, 1, 2)
             x = finish(x)
             for layer in self.layers[1:]:
                 x = layer(x)

@@ -190,7 +190,7 @@ class ContextualCorrelation(BaseModule):
             local, context = local.to(dtype), context.to(dtype)
             query, key = self.queries_and_keys(local, context)
             value = self.value(context)
-            size = (len(query), -1, -1)
+            size = (query.shape[0], -1, -1)
             # A head of its own: the kernels that store no map need four
             # dimensions and dense rows.
             read = F.scaled_dot_product_attention(
