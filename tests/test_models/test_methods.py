@@ -22,7 +22,7 @@ CROP = (64, 64)
 
 def small_config(method):
     """The method's config for CPUs."""
-    (path,) = (CONFIGS / method).glob('*_5min_bluemarble-*.py')
+    (path,) = (CONFIGS / method).glob('*w16_5min_bluemarble-192x192.py')
     return Config.fromfile(path)
 
 

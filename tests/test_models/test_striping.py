@@ -37,7 +37,7 @@ NORM = dict(type='BN')
 
 def small_config(method):
     """The method's model for CPUs, predicting whole images."""
-    (path,) = (CONFIGS / method).glob('*_5min_bluemarble-*x*2.py')
+    (path,) = (CONFIGS / method).glob('*w16_5min_bluemarble-192x192.py')
     return Config.fromfile(path).model
 
 
