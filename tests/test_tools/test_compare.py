@@ -9,6 +9,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import rasterio
 from mmengine.config import Config
 from PIL import Image
 
@@ -173,6 +174,73 @@ def test_a_stopped_training_goes_on(tiny_config, tmp_path):
     assert json.loads(run.trained_file.read_text())['iterations'] == 8
 
 
+def test_stitching_compares_maps_of_shifted_windows(
+    compared, scenes, tmp_path
+):
+    import compare as tool
+    from comparing.stitching import measure_stitching
+
+    from mmseg_uhr.apis import UHRInferencer
+
+    saved, sys.argv = sys.argv, ['compare.py', *map(str, compared.command)]
+    try:
+        (run,) = tool.Comparison(tool.parse_args()).runs
+    finally:
+        sys.argv = saved
+    path = sorted((scenes / 'images').glob('*.tif'))[0]
+    assert measure_stitching(run, path, 'cpu', anew=False) == {}
+    found = measure_stitching(run, path, 'cpu')
+    assert set(found) == {
+        f'{way}_{part}'
+        for way in ('tiles', 'overlapped')
+        for part in ('seams', 'inside')
+    }
+    assert measure_stitching(run, path, 'cpu', anew=False) == found
+    # The same from files, and seams counted one by one.
+    trained = json.loads(run.trained_file.read_text())
+    run.cfg.model.test_cfg.update(stride=run.window)
+    segment = UHRInferencer(run.cfg, run.folder / trained['checkpoint'], 'cpu')
+    (h, w), (y, x) = run.window, (side // 2 for side in run.window)
+    with rasterio.open(path) as file:
+        profile, pixels = file.profile, file.read()
+    profile.update(height=file.height - y, width=file.width - x)
+    shifted = tmp_path / 'shifted.tif'
+    with rasterio.open(shifted, 'w', **profile) as file:
+        file.write(pixels[:, y:, x:])
+    first, second = (
+        np.asarray(segment(one, progress=False).labels)
+        for one in (path, shifted)
+    )
+    differ = first[y:, x:] != second
+    # Windows of the last row and column are moved back into the scene.
+    rows, columns = (
+        {*range(side, length, side), length - side}
+        for length, side in zip(first.shape, (h, w), strict=True)
+    )
+    counted = [
+        differ[i - y, j - x]
+        for i in range(y, first.shape[0])
+        for j in range(x, first.shape[1])
+        if any(abs(i + 0.5 - row) < 8 for row in rows)
+        or any(abs(j + 0.5 - column) < 8 for column in columns)
+    ]
+    assert found['tiles_seams'] == pytest.approx(100 * np.mean(counted))
+
+
+def test_seams_and_what_is_far_from_them():
+    from comparing.stitching import _zones
+
+    near, far = _zones((128, 64), (64, 64), (32, 32))
+    assert near.shape == far.shape == (96, 32)
+    # The first map has a seam at row 64, here 32; the second at rows 64, 32.
+    assert near[24:40].all()
+    assert not near[:24].any()
+    assert not near[40:].any()
+    assert not (near & far).any()
+    assert far[:16].any()
+    assert not far[20:44].any()
+
+
 def test_two_do_not_train_the_same(compared):
     import compare as tool
 
@@ -184,12 +252,12 @@ def test_two_do_not_train_the_same(compared):
     assert '| tiny |' in compare(*compared.command, '--no-costs')
 
 
-def make(config, out, seed=0, budget=None, **options):
+def make(config, out, seed=0, budget=None, changes=None, **options):
+    from comparing.presets import System
     from comparing.runs import Budget, make_run
 
-    return make_run(
-        'x', str(config), seed, budget or Budget(8), (), out, **options
-    )
+    system = System(str(config), changes or {})
+    return make_run('x', system, seed, budget or Budget(8), (), out, **options)
 
 
 def test_a_run_is_known_by_what_is_trained(tiny_config, tmp_path):
@@ -203,6 +271,10 @@ def test_a_run_is_known_by_what_is_trained(tiny_config, tmp_path):
     other = make(tiny_config, tmp_path, test_cfg=dict(crop_size=(24, 24)))
     assert other.folder == run.folder
     assert other.test_folder != run.test_folder
+    rate = {'optim_wrapper.optimizer.lr': 0.5}
+    other = make(tiny_config, tmp_path, changes=rate)
+    assert other.cfg.optim_wrapper.optimizer.lr == 0.5
+    assert other.folder != run.folder
 
     changed = tmp_path / tiny_config.name
     base = f'_base_ = [{str(tiny_config)!r}]\n'
@@ -241,7 +313,10 @@ def test_budgets_replace_the_config_s_schedule(tiny_config):
     assert (warmup.end, decay.end) == (5, 100)
     Budget(minutes=2).apply(cfg)
     (hook,) = cfg.custom_hooks
-    assert hook == dict(type='mmseg_uhr.TimeBudgetHook', minutes=2)
+    assert hook == dict(
+        type='mmseg_uhr.TimeBudgetHook', minutes=2, clock='wall'
+    )
+    assert str(Budget(minutes=2, clock='cpu')) == '2 CPU minutes'
     assert cfg.param_scheduler == []
     Budget(iterations=100).apply(cfg)
     assert cfg.custom_hooks == []
@@ -337,6 +412,7 @@ def test_wrong_pixels_are_red_and_ignored_ones_are_not():
         (['x.py', '--windows', '5'], "'5' is no HxW"),
         (['x.py', '--references', 'a'], 'no NAME=VALUE'),
         (['x.py', '--iterations', '0'], '--iterations: more than 0'),
+        (['x.py', '--raster', 'none.tif'], 'none.tif: no such file'),
     ],
 )
 def test_bad_input_is_one_sentence(arguments, said, monkeypatch, capsys):

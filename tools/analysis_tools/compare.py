@@ -25,7 +25,7 @@ from benchmark import cpu_name
 from comparing.costs import measure
 from comparing.pages import write_page
 from comparing.plots import plot_classes, plot_memory
-from comparing.presets import PRESETS
+from comparing.presets import PRESETS, System
 from comparing.results import choose, make_row
 from comparing.runs import Budget, Run, make_run
 from comparing.scenes import (
@@ -39,10 +39,12 @@ from comparing.scenes import (
     small_objects,
 )
 from comparing.sheets import write_sheet
+from comparing.stitching import measure_stitching
 from comparing.tables import (
     class_table,
     cost_table,
     score_table,
+    stitching_table,
     window_table,
     write_files,
 )
@@ -52,6 +54,7 @@ from mmengine.device import get_device
 from mmseg.utils import register_all_modules
 
 import mmseg_uhr
+from mmseg_uhr.rasters import open_raster
 
 _METRICS: tuple[dict[str, Any], ...] = (
     dict(type='mmseg_uhr.UHRIoUMetric', iou_metrics=['mIoU']),
@@ -100,14 +103,21 @@ def parse_args() -> argparse.Namespace:
         '--preset',
         choices=PRESETS,
         help='cpu: narrow networks, two hours on two cores; gpu: the '
-        'schedules of 20 000 iterations',
+        'schedules of 20 000 iterations; cpu-wide: three of published widths '
+        'from the crops of cpu; hgn-parts: the narrow HGN with parts '
+        'left out or exchanged',
     )
     budget = parser.add_mutually_exclusive_group()
     budget.add_argument(
         '--iterations', type=int, help='of every system, whatever its config'
     )
-    budget.add_argument(
-        '--minutes', type=float, help='of every system, by the clock'
+    budget.add_argument('--minutes', type=float, help='of every system')
+    parser.add_argument(
+        '--clock',
+        choices=('wall', 'cpu'),
+        default='wall',
+        help='what tells the minutes: cpu counts the time of processors, for '
+        'machines that do other work, too',
     )
     parser.add_argument(
         '--seeds', type=int, default=1, help='runs of every system'
@@ -126,6 +136,12 @@ def parse_args() -> argparse.Namespace:
         metavar='HxW',
         help='test the same weights with these windows as well, where they '
         "are smaller than the config's; the validation scenes choose",
+    )
+    parser.add_argument(
+        '--raster',
+        type=Path,
+        help='large raster: costs are of its size rather than of that of a '
+        'test scene, and how windows of it fit together is measured',
     )
     parser.add_argument(
         '--references',
@@ -164,6 +180,8 @@ def parse_args() -> argparse.Namespace:
     for name in ('seeds', 'jobs', 'threads'):
         if getattr(args, name) < 1:
             parser.error(f'--{name}: at least 1')
+    if args.raster is not None and not args.raster.is_file():
+        parser.error(f'--raster {args.raster}: no such file')
     for name in ('iterations', 'minutes'):
         value = getattr(args, name)
         if value is not None and not value > 0:
@@ -171,7 +189,9 @@ def parse_args() -> argparse.Namespace:
     return args
 
 
-def read_systems(preset: str | None, given: Sequence[str]) -> dict[str, str]:
+def read_systems(
+    preset: str | None, given: Sequence[str]
+) -> dict[str, System]:
     """Find out what to compare.
 
     Args:
@@ -179,7 +199,7 @@ def read_systems(preset: str | None, given: Sequence[str]) -> dict[str, str]:
         given (Sequence[str]): ``CONFIG`` or ``NAME=CONFIG``.
 
     Returns:
-        dict[str, str]: Configs by name.
+        dict[str, System]: By name.
 
     Raises:
         ValueError: If a name is there twice.
@@ -187,7 +207,7 @@ def read_systems(preset: str | None, given: Sequence[str]) -> dict[str, str]:
     pairs = list(PRESETS[preset].items()) if preset else []
     for text in given:
         name, _, path = text.rpartition('=')
-        pairs.append((name or Path(path).stem, path))
+        pairs.append((name or Path(path).stem, System(path)))
     for name, number in Counter(name for name, _ in pairs).items():
         if number > 1:
             raise ValueError(
@@ -231,15 +251,15 @@ class Comparison:
 
     def __init__(self, args: argparse.Namespace) -> None:
         self._args = args
-        self.budget = Budget(args.iterations, args.minutes)
+        self.budget = Budget(args.iterations, args.minutes, args.clock)
         systems = read_systems(args.preset, args.configs)
         self.runs: list[Run] = []
         # By system and window: on the test and on the validation scenes.
         self._tests: dict[tuple, list[Run]] = {}
         self._validations: dict[tuple, list[Run]] = {}
         for seed in range(args.seeds):
-            for name, config in systems.items():
-                run = self._run(name, config, seed)
+            for name, system in systems.items():
+                run = self._run(name, system, seed)
                 self.runs.append(run)
                 self._tests.setdefault((name, run.window), []).append(run)
                 for other in smaller_windows(run.cfg, args.windows):
@@ -249,7 +269,7 @@ class Comparison:
                         ('val', self._validations),
                     ):
                         found.setdefault(key, []).append(
-                            self._run(name, config, seed, other, split)
+                            self._run(name, system, seed, other, split)
                         )
         datasets = {run.cfg.test_dataloader.dataset.type for run in self.runs}
         if len(datasets) > 1:
@@ -260,7 +280,7 @@ class Comparison:
     def _run(
         self,
         name: str,
-        config: str,
+        system: System,
         seed: int,
         test_cfg: dict | None = None,
         split: str = 'test',
@@ -268,7 +288,7 @@ class Comparison:
         """Resolve a system."""
         return make_run(
             name,
-            config,
+            system,
             seed,
             self.budget,
             _METRICS,
@@ -300,7 +320,9 @@ class Comparison:
         """
         entries, classes, palette = describe_data(self.runs[0].cfg)
         size = scene_size(entries[0])
-        rows = self._rows(size)
+        raster = self._args.raster
+        large = size if raster is None else open_raster(raster).shape
+        rows = self._rows(large)
         chosen = [row for row in rows if row['chosen']]
         head = self._head(size, len(entries))
         references = dict(self._args.references)
@@ -310,6 +332,7 @@ class Comparison:
             'costs': cost_table(chosen),
             'windows': window_table(rows),
             'classes': class_table(chosen, classes),
+            'stitching': stitching_table(chosen),
         }
         notes = [
             f'* {row["name"]}: {note}'
@@ -319,6 +342,8 @@ class Comparison:
         parts['notes'] = '\n'.join(notes) or 'No notes.'
         if not self._args.windows:
             del parts['windows']
+        if not any(row['stitching'] for row in rows):
+            del parts['stitching']
         if not any(row['cost'].get('gmacs') for row in rows):
             del parts['costs']
         title = f'{self.budget} each, {head["seeds"]} seed(s)'
@@ -336,7 +361,7 @@ class Comparison:
         return '\n\n'.join(parts.values())
 
     def _rows(self, size: Size) -> list[dict[str, Any]]:
-        """Make the rows of all systems and windows, with their costs."""
+        """Make the rows of all systems and windows, and what they cost."""
         found = {
             key: make_row(runs, self._validations.get(key, ()))
             for key, runs in self._tests.items()
@@ -344,15 +369,21 @@ class Comparison:
         rows = {key: row for key, row in found.items() if row is not None}
         choose(list(rows.values()))
         args = self._args
+        device, anew = get_device(), not (args.no_costs or args.report_only)
         for key, row in rows.items():
+            run = self._tests[key][0]
             row['cost'] = measure(
-                self._tests[key][0],
+                run,
                 size,
-                get_device(),
+                device,
                 args.threads,
                 thoroughly=row['chosen'],
-                anew=not (args.no_costs or args.report_only),
+                anew=anew,
             )
+            if row['chosen'] and args.raster is not None:
+                row['stitching'] = measure_stitching(
+                    run, args.raster, device, anew
+                )
         order = list(dict.fromkeys(run.name for run in self.runs))
         return sorted(rows.values(), key=lambda row: order.index(row['name']))
 
@@ -379,15 +410,15 @@ class Comparison:
             mmseg_uhr=mmseg_uhr.__version__,
         )
         head['text'] = (
-            f'{head["budget"]} of each system, {args.seeds} seed(s), weights '
-            f'from scratch; {args.jobs} training(s) at a time with '
-            f'{args.threads} CPU thread(s) each. {scenes} test scene(s) of '
-            f'{size[0]} x {size[1]} pixels. {name}, {os.cpu_count()} cores; '
+            f'{head["budget"]} of each system, {args.seeds} seed(s); '
+            f'{args.jobs} training(s) at a time with {args.threads} CPU '
+            f'thread(s) each. {scenes} test scene(s) of {size[0]} x {size[1]} '
+            f'pixels. {name}, {os.cpu_count()} cores; '
             f'Python {head["python"]}, torch {head["torch"]}, mmengine '
             f'{head["mmengine"]}, mmseg {head["mmseg"]}, mmseg_uhr '
             f'{head["mmseg_uhr"]}. Scores are percent'
             + (
-                ', mean ± standard deviation over the seeds.'
+                ', mean ± standard deviation over the seeds that are finished.'
                 if args.seeds > 1
                 else '.'
             )

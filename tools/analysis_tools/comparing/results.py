@@ -38,7 +38,8 @@ def make_row(
     Returns:
         dict: ``name``, ``config``, ``window``, ``seeds`` of finished runs;
         ``scores``, ``class_iou``, ``training`` and ``validation`` as
-        ``(mean, spread)``. ``None`` if no run is finished.
+        ``(mean, spread)``; ``cost`` and ``stitching`` to be filled in.
+        ``None`` if no run is finished.
     """
     pairs = [(run, read_results(run)) for run in runs]
     done = [(run, found) for run, found in pairs if found is not None]
@@ -74,6 +75,7 @@ def make_row(
         validation=mean_spread([one.get('mIoU') for one in scores]),
         chosen=False,
         cost={},
+        stitching={},
     )
 
 

@@ -11,6 +11,8 @@ from typing import Any
 
 from mmengine.config import Config
 
+from .presets import System
+
 _BUDGET_HOOK = 'mmseg_uhr.TimeBudgetHook'
 # As TimeBudgetHook has them.
 _WARMUP, _POWER = 0.05, 0.9
@@ -37,16 +39,21 @@ class Budget:
 
     Attributes:
         iterations (int, optional): Of the optimiser.
-        minutes (float, optional): Of wall time.
+        minutes (float, optional): Of time.
+        clock (str): That tells it, see ``TimeBudgetHook``.
     """
 
     iterations: int | None = None
     minutes: float | None = None
+    clock: str = 'wall'
 
     def __str__(self) -> str:
         if self.iterations:
             return f'{self.iterations} iterations'
-        return f'{self.minutes:g} minutes' if self.minutes else 'own schedules'
+        if not self.minutes:
+            return 'own schedules'
+        unit = 'CPU minutes' if self.clock == 'cpu' else 'minutes'
+        return f'{self.minutes:g} {unit}'
 
     def apply(self, cfg: Config) -> None:
         """Give a config this schedule: a warm-up, then polynomial decay.
@@ -61,7 +68,9 @@ class Budget:
         ]
         interval = 100
         if self.minutes:
-            hooks.append(dict(type=_BUDGET_HOOK, minutes=self.minutes))
+            hooks.append(
+                dict(type=_BUDGET_HOOK, minutes=self.minutes, clock=self.clock)
+            )
             cfg.param_scheduler = []
         elif self.iterations:
             interval = max(self.iterations // _PARTS, 1)
@@ -153,7 +162,7 @@ class Run:
 
 def make_run(
     name: str,
-    config: str,
+    system: System,
     seed: int,
     budget: Budget,
     metrics: Sequence[Mapping[str, Any]],
@@ -165,7 +174,7 @@ def make_run(
 
     Args:
         name (str): For people.
-        config (str): File.
+        system (System): What to train.
         seed (int): Of weights and data.
         budget (Budget): Of all.
         metrics (Sequence[dict]): All are tested by.
@@ -182,7 +191,8 @@ def make_run(
     Raises:
         FileNotFoundError: If the config or the data are missing.
     """
-    cfg = Config.fromfile(config)
+    cfg = Config.fromfile(system.config)
+    cfg.merge_from_dict(dict(system.options), allow_list_keys=True)
     budget.apply(cfg)
     cfg.randomness = dict(seed=seed)
     cfg.test_dataloader = cfg[f'{split}_dataloader']
@@ -194,9 +204,9 @@ def make_run(
     for how in ('num_workers', 'persistent_workers'):
         key['train_dataloader'].pop(how, None)
     key['data'] = fingerprint(cfg.train_dataloader.dataset)
-    folder = out / 'runs' / f'{Path(config).stem}-s{seed}-{digest(key)}'
+    folder = out / 'runs' / f'{Path(system.config).stem}-s{seed}-{digest(key)}'
     cfg.model.test_cfg.update(test_cfg or {})
-    return Run(name, config, seed, folder, cfg)
+    return Run(name, system.config, seed, folder, cfg)
 
 
 def digest(parts: Any) -> str:

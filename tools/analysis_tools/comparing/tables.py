@@ -29,6 +29,7 @@ _COSTS: tuple[Column, ...] = (
 _TRAINING: tuple[Column, ...] = (
     ('process, MiB', 'process_mib', '.0f'),
     ('s / iteration', 'seconds_per_iteration', '.2f'),
+    ('iterations', 'iterations', '.0f'),
 )
 
 
@@ -63,9 +64,12 @@ def score_table(rows: Sequence[Row], references: Mapping[str, float]) -> str:
         )
         for name, _ in SCORES
     }
+    several = any(len(row['seeds']) > 1 for row in rows)
     lines = []
     for row in rows:
         cells = [row['name'], window_text(row)]
+        if several:
+            cells.append(str(len(row['seeds'])))
         for name, _ in SCORES:
             value = row['scores'][name]
             text = score_text(value)
@@ -74,8 +78,10 @@ def score_table(rows: Sequence[Row], references: Mapping[str, float]) -> str:
         lines.append(cells)
     for name, value in references.items():
         empty = [''] * (len(SCORES) - 1)
-        lines.append([f'*{name}*', '', f'*{value:.1f}*', *empty])
-    return table(['', 'window', *(text for _, text in SCORES)], lines)
+        before = [''] * (2 if several else 1)
+        lines.append([f'*{name}*', *before, f'*{value:.1f}*', *empty])
+    head = ['', 'window', 'seeds'] if several else ['', 'window']
+    return table([*head, *(text for _, text in SCORES)], lines)
 
 
 def cost_table(rows: Sequence[Row]) -> str:
@@ -135,6 +141,32 @@ def window_table(rows: Sequence[Row]) -> str:
             'test mIoU',
             'boundary IoU, 2 px',
             'predict: planned, MiB',
+        ],
+        lines,
+    )
+
+
+def stitching_table(rows: Sequence[Row]) -> str:
+    """Write how much of a map depends on where windows lie, in percent."""
+    fields = [
+        f'{way}_{part}'
+        for way in ('tiles', 'overlapped')
+        for part in ('seams', 'inside')
+    ]
+    lines = [
+        [row['name'], window_text(row)]
+        + [format(row['stitching'][field], '.1f') for field in fields]
+        for row in rows
+        if row['stitching']
+    ]
+    return table(
+        [
+            '',
+            'window',
+            'no overlap: at seams, %',
+            'inside, %',
+            'a third, Gaussian: at seams, %',
+            'inside, %',
         ],
         lines,
     )
