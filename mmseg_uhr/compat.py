@@ -5,9 +5,13 @@ maintained ``onedl-*`` distributions or by OpenMMLab's original ones. Both
 work; mixing them does not.
 """
 
+import logging
 import warnings
+from collections.abc import Callable
 from importlib import import_module, metadata
 from importlib.util import find_spec
+from pickle import UnpicklingError
+from typing import Any, NoReturn
 
 # Distribution that provides a module, by stack.
 STACKS = {
@@ -36,6 +40,76 @@ _INSTALL = (
     '`pip install "mmsegmentation-uhr[openmmlab]"` and an mmcv built with '
     'its compiled operators: `pip install --no-build-isolation "mmcv<2.2"`'
 )
+
+
+def has_stack() -> bool:
+    """Tell whether there is anything of a stack; then it has to be whole.
+
+    PyTorch alone is none: it may be there for something else.
+
+    Returns:
+        bool: Whether one of the stack's modules can be found.
+    """
+    return any(_is_there(name) for name in SUPPORTED)
+
+
+def _is_there(name: str) -> bool:
+    """Tell whether a module can be found; it is not imported."""
+    try:
+        return find_spec(name) is not None
+    except (ImportError, ValueError):
+        return False
+
+
+def refuse(package: str, *names: str) -> Callable[[str], NoReturn]:
+    """Make a package's ``__getattr__`` where there is no stack.
+
+    Args:
+        package (str): Name of the package.
+        *names (str): What it would have with a stack.
+
+    Returns:
+        Callable: Raises ImportError for these names, which tells how to
+        install a stack, and AttributeError for others.
+    """
+
+    def getattribute(name: str) -> Any:
+        if name in names:
+            raise ImportError(
+                f'{package}.{name} needs PyTorch and MMSegmentation, which '
+                f'are not installed; {_INSTALL}.'
+            )
+        raise AttributeError(f'module {package!r} has no attribute {name!r}')
+
+    return getattribute
+
+
+def log(message: str, level: int = logging.INFO) -> None:
+    """Log where MMEngine logs; without it, where Python does.
+
+    Args:
+        message (str): One line.
+        level (int): Of :mod:`logging`.
+    """
+    if has_stack():
+        from mmengine.logging import print_log
+
+        print_log(message, logger='current', level=level)
+    else:
+        logging.getLogger('mmseg_uhr').log(level, message)
+
+
+def rank_and_world() -> tuple[int, int]:
+    """Tell which process this is, and of how many.
+
+    Returns:
+        tuple[int]: ``(0, 1)`` outside a process group, and without a stack.
+    """
+    if not has_stack():
+        return 0, 1
+    from mmengine.dist import get_dist_info
+
+    return get_dist_info()
 
 
 def installed_stacks() -> dict[str, dict[str, str]]:
@@ -179,9 +253,9 @@ def register_safe_globals() -> None:
 
     The default since PyTorch 2.6. MMEngine's checkpoints carry the history of
     logged values, which are NumPy numbers in :class:`HistoryBuffer` objects.
-    ``getattr`` has to be among them, because the buffers pickle their bound
-    methods; so a checkpoint may look up attributes of the types listed here,
-    but still names no function to call besides them.
+    These pickle their statistics as ``getattr(HistoryBuffer, 'mean')``. The
+    real ``getattr`` would lead a crafted file to any function there is, so
+    that name stands for one that finds these methods and nothing else.
     """
     import numpy as np
     import torch
@@ -211,7 +285,7 @@ def register_safe_globals() -> None:
     torch.serialization.add_safe_globals(
         [
             HistoryBuffer,
-            getattr,
+            _history_method,
             slice,
             np.ndarray,
             np.dtype,
@@ -220,3 +294,21 @@ def register_safe_globals() -> None:
             *sorted(dtypes, key=lambda dtype: dtype.__name__),
         ]
     )
+
+
+def _history_method(owner: object, name: str) -> object:
+    """Stand in for ``getattr`` in checkpoints."""
+    from mmengine.logging import HistoryBuffer
+
+    methods = vars(HistoryBuffer) if owner is HistoryBuffer else {}
+    if name in methods and not name.startswith('_'):
+        return methods[name]
+    raise UnpicklingError(
+        f'getattr of {owner!r:.80}, but only methods of HistoryBuffer are '
+        'looked up'
+    )
+
+
+# The name by which PyTorch knows an allowed function.
+_history_method.__module__ = 'builtins'
+_history_method.__name__ = _history_method.__qualname__ = 'getattr'

@@ -5,6 +5,7 @@ e.g. ``type='mmseg_uhr.HGNHead'``; MMEngine then imports this module and the
 ``locations`` below by itself.
 """
 
+from mmengine.registry import STRATEGIES as MMENGINE_STRATEGIES
 from mmengine.registry import Registry
 from mmseg import registry as mmseg_registry
 
@@ -42,6 +43,13 @@ TRANSFORMS = _child('TRANSFORMS', 'datasets.transforms')
 MODELS = _child('MODELS', 'models')
 HOOKS = _child('HOOKS', 'engine.hooks')
 METRICS = _child('METRICS', 'evaluation.metrics')
+# MMSegmentation has no registry of strategies between MMEngine's and ours.
+STRATEGIES = Registry(
+    'strategy',
+    parent=MMENGINE_STRATEGIES,
+    scope=_SCOPE,
+    locations=[f'{_SCOPE}.engine.strategies'],
+)
 # Without types of ours. In configs that inherit `mmseg_uhr::...` MMEngine
 # looks up types in our scope; it finds stock's once these are imported.
 OPTIM_WRAPPER_CONSTRUCTORS = _child(

@@ -14,8 +14,9 @@ from mmengine.runner import Runner
 from mmseg.evaluation import IoUMetric
 from mmseg.registry import METRICS
 
-from mmseg_uhr.apis.checkpoint import load_weights
+from mmseg_uhr.apis.checkpoint import TRUST, CheckpointError, load_weights
 from mmseg_uhr.apis.launch import prepare_launch
+from mmseg_uhr.apis.safe_loading import safe_loading
 
 
 def parse_args() -> argparse.Namespace:
@@ -31,6 +32,12 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--show-dir', help='folder for prediction pictures')
     parser.add_argument(
         '--wait-time', type=float, default=2, help='seconds of --show'
+    )
+    parser.add_argument(
+        '--trust',
+        action='store_true',
+        help='let the checkpoint run code while it is read; by default only '
+        'weights and plain data are read',
     )
     parser.add_argument(
         '--cfg-options',
@@ -119,13 +126,14 @@ def main() -> None:
         prepare_launch(cfg, args.launcher)
     except (ValueError, RuntimeError, FileNotFoundError) as error:
         sys.exit(f'test.py: {error}')
-    runner = Runner.from_cfg(cfg)
     try:
-        # The Runner loads what fits and goes on; refuse anything else first.
-        load_weights(runner.model, args.checkpoint)
-    except ValueError as error:
+        with safe_loading(args.trust):
+            runner = Runner.from_cfg(cfg)
+            # The Runner loads what fits and goes on; refuse others first.
+            load_weights(runner.model, args.checkpoint, args.trust, TRUST)
+            runner.test()
+    except CheckpointError as error:
         sys.exit(f'test.py: {error}')
-    runner.test()
 
 
 if __name__ == '__main__':

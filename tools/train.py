@@ -12,9 +12,13 @@ import mmseg_uhr  # noqa: F401
 from mmengine.config import Config, DictAction
 from mmengine.runner import Runner
 from mmseg.registry import RUNNERS
+from torch.distributed.elastic.multiprocessing.errors import record
 
 from mmseg_uhr.apis.budgets import fit_config
+from mmseg_uhr.apis.checkpoint import CheckpointError
 from mmseg_uhr.apis.launch import enable_amp, prepare_launch
+from mmseg_uhr.apis.ranks import telling_rank
+from mmseg_uhr.apis.safe_loading import safe_loading
 
 
 def parse_args() -> argparse.Namespace:
@@ -31,6 +35,12 @@ def parse_args() -> argparse.Namespace:
         '--amp',
         action='store_true',
         help='train in mixed precision; without a GPU, in fp32',
+    )
+    parser.add_argument(
+        '--trust',
+        action='store_true',
+        help='let checkpoints run code while they are read; by default only '
+        'weights and plain data are read',
     )
     parser.add_argument(
         '--cfg-options',
@@ -52,6 +62,8 @@ def parse_args() -> argparse.Namespace:
     return args
 
 
+# The error of a process becomes part of what torchrun says in the end.
+@record
 def main() -> None:
     """Run the tool; bad input ends it with one sentence."""
     args = parse_args()
@@ -73,10 +85,12 @@ def main() -> None:
         fit_config(cfg)
     except (ValueError, RuntimeError, FileNotFoundError) as error:
         sys.exit(f'train.py: {error}')
-    runner = (
-        RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
-    )
-    runner.train()
+    try:
+        with safe_loading(args.trust), telling_rank('train.py', cfg.work_dir):
+            build = RUNNERS.build if 'runner_type' in cfg else Runner.from_cfg
+            build(cfg).train()
+    except CheckpointError as error:
+        sys.exit(f'train.py: {error}')
 
 
 if __name__ == '__main__':

@@ -9,7 +9,10 @@ default_hooks = dict(
     timer=dict(type='IterTimerHook'),
     logger=dict(type='LoggerHook', interval=50, log_metric_by_epoch=False),
     param_scheduler=dict(type='ParamSchedulerHook'),
-    checkpoint=dict(type='CheckpointHook', by_epoch=False, interval=4000),
+    checkpoint=dict(
+        type='mmseg_uhr.CheckpointHook', by_epoch=False, interval=4000
+    ),
+    rank_mean=dict(type='mmseg_uhr.RankMeanHook'),
     sampler_seed=dict(type='DistSamplerSeedHook'),
     visualization=dict(type='mmseg_uhr.UHRVisualizationHook', draw=False),
 )

@@ -47,7 +47,7 @@ def segment_into_memory(
                     stop = found.y + len(found.labels)
                     for name, array in arrays.items():
                         array[..., found.y : stop, :] = getattr(found, name)
-                    bar.add(found.labels.numel())
+                    bar.add(found.pixels)
             results.append(
                 SceneResult(
                     scene.name,

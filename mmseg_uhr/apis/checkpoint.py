@@ -1,9 +1,12 @@
 """Loading weights with an answer when they are the wrong ones."""
 
+import os
 import pickle
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Union
 
 import torch
 from mmengine.logging import print_log
@@ -22,14 +25,28 @@ _KEEP_WEIGHTS = (
     "its weights only: torch.save({'state_dict': torch.load(path, "
     "weights_only=False)['state_dict']}, new_path)"
 )
+#: Way out of tools that have this option.
+TRUST = (
+    'If you trust who made it, repeat with --trust, which runs whatever the '
+    'file says'
+)
 _WAY_OUT = 'give the checkpoint that was trained with this config'
+# PyTorch's own switches: the first makes every torch.load safe, whatever its
+# caller wants; it does not stand the second beside it.
+_FORCED = 'TORCH_FORCE_WEIGHTS_ONLY_LOAD'
+_UNFORCED = 'TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD'
 
 
 class CheckpointError(ValueError):
     """A checkpoint that is not there, not readable, or of another model."""
 
 
-def load_weights(model: nn.Module, path: str | Path) -> dict[str, Any]:
+def load_weights(
+    model: nn.Module,
+    path: str | Path,
+    trust: bool = False,
+    way_out: str = _KEEP_WEIGHTS,
+) -> dict[str, Any]:
     """Load a checkpoint for prediction, completely or not at all.
 
     MMEngine loads what fits and logs the rest, so that the checkpoint of
@@ -40,8 +57,9 @@ def load_weights(model: nn.Module, path: str | Path) -> dict[str, Any]:
     Args:
         model (nn.Module): The model; wrapped for distributed or augmented
             testing if you like.
-        path (str | Path): File, or a URL that MMEngine can load. Files are
-            read with ``weights_only=True``: they run no code.
+        path (str | Path): File, or a URL that MMEngine can load.
+        trust (bool): See :func:`read_checkpoint`.
+        way_out (str): See :func:`read_checkpoint`.
 
     Returns:
         dict: The checkpoint's ``meta``, such as ``dataset_meta``; empty for a
@@ -52,7 +70,7 @@ def load_weights(model: nn.Module, path: str | Path) -> dict[str, Any]:
             belongs to another model; names the file and the first parameters
             that differ.
     """
-    checkpoint = read_checkpoint(path)
+    checkpoint = read_checkpoint(path, trust, way_out)
     while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
         model = model.module
     weights = {
@@ -97,15 +115,20 @@ def load_weights(model: nn.Module, path: str | Path) -> dict[str, Any]:
 
 
 def read_checkpoint(
-    path: str | Path, trust: bool = False, way_out: str = _KEEP_WEIGHTS
+    path: str | Path,
+    trust: bool = False,
+    way_out: str = _KEEP_WEIGHTS,
+    map_location: Union[str, torch.device, None] = 'cpu',
 ) -> dict[str, Any]:
-    """Read a checkpoint onto the CPU.
+    """Read a checkpoint with ``weights_only=True``: it runs no code.
 
     Args:
         path (str | Path): File, or a URL that MMEngine can load.
         trust (bool): Whether the file may run code of its own while it is
             read. Without, only weights and plain data are.
         way_out (str): What the error of a file with code recommends.
+        map_location (str | torch.device, optional): As of ``torch.load``.
+            Defaults to ``'cpu'``.
 
     Returns:
         dict: The checkpoint.
@@ -116,27 +139,26 @@ def read_checkpoint(
     """
     path = str(path)
     try:
-        if '://' in path:
-            checkpoint = CheckpointLoader.load_checkpoint(path, 'cpu')
-        else:
-            file = Path(path).expanduser()
-            if not file.is_file():
-                raise CheckpointError(
-                    f'{path}: no such file; expected a checkpoint, such as '
-                    'work_dirs/<config>/iter_<n>.pth'
+        with refusal_explained(path, way_out):
+            if '://' in path:
+                with forced_weights_only(not trust):
+                    checkpoint = CheckpointLoader.load_checkpoint(
+                        path, map_location
+                    )
+            else:
+                file = Path(path).expanduser()
+                if not file.is_file():
+                    raise CheckpointError(
+                        f'{path}: no such file; expected a checkpoint, such '
+                        'as work_dirs/<config>/iter_<n>.pth'
+                    )
+                # Again: MMEngine's loading forgets them after itself.
+                register_safe_globals()
+                checkpoint = torch.load(
+                    file, map_location, weights_only=not trust
                 )
-            # Again: MMEngine's loading forgets them after itself.
-            register_safe_globals()
-            checkpoint = torch.load(file, 'cpu', weights_only=not trust)
     except CheckpointError:
         raise
-    except pickle.UnpicklingError as error:
-        reason = str(error).strip().splitlines()[0]
-        raise CheckpointError(
-            f'{path}: not a checkpoint, or one that carries Python objects '
-            f'besides weights ({reason}), which could run any code; none was '
-            f'run. {way_out}'
-        ) from error
     except Exception as error:
         # Reading a file of another kind as a pickle raises anything.
         raise CheckpointError(
@@ -150,6 +172,49 @@ def read_checkpoint(
             'checkpoint (dict) written by tools/train.py'
         )
     return checkpoint
+
+
+@contextmanager
+def refusal_explained(path: str, way_out: str) -> Iterator[None]:
+    """Name the file and the way out where PyTorch refuses to load one.
+
+    Args:
+        path (str): The file or URL that is read within.
+        way_out (str): What the error recommends.
+
+    Raises:
+        CheckpointError: If the file carries code.
+    """
+    try:
+        yield
+    except pickle.UnpicklingError as error:
+        raise CheckpointError(
+            f'{path}: not a checkpoint, or one that carries Python objects '
+            f'besides weights ({_reason(error)}), which could run any code; '
+            f'none was run. {way_out}'
+        ) from error
+
+
+@contextmanager
+def forced_weights_only(force: bool = True) -> Iterator[None]:
+    """Make every ``torch.load`` safe, whoever calls it and how.
+
+    Args:
+        force (bool): Whether to; else they do as their callers say. Holds
+            for processes that are started within, too.
+    """
+    saved = {name: os.environ.get(name) for name in (_FORCED, _UNFORCED)}
+    for name in saved:
+        os.environ.pop(name, None)
+    if force:
+        os.environ[_FORCED] = '1'
+    try:
+        yield
+    finally:
+        for name, value in saved.items():
+            os.environ.pop(name, None)
+            if value is not None:
+                os.environ[name] = value
 
 
 def weights_of(
@@ -180,6 +245,15 @@ def weights_of(
             f'under "state_dict"; found the keys {_some(list(checkpoint))}'
         )
     return weights
+
+
+def _reason(error: Exception) -> str:
+    """Return what PyTorch found, without its advice to be careless."""
+    _, marker, text = str(error).rpartition('WeightsUnpickler error:')
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    # Without that name, the first line says only that it failed.
+    reason = lines[1] if len(lines) > 1 and not marker else lines[0]
+    return reason.split('. ')[0].rstrip('.')
 
 
 def _some(names: list[Any]) -> str:

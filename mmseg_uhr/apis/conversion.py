@@ -11,11 +11,11 @@ from mmseg.utils import register_all_modules
 from torch import Tensor
 
 from ..registry import MODELS
-from .checkpoint import CheckpointError, read_checkpoint, weights_of
-
-_TRUST = (
-    'If you got it from its authors and trust them, repeat with --trust, '
-    'which runs whatever the file says'
+from .checkpoint import (
+    TRUST,
+    CheckpointError,
+    read_checkpoint,
+    weights_of,
 )
 
 State = dict[str, Tensor]
@@ -108,7 +108,7 @@ def convert(
             carries code, has unknown parameters or does not fit the model;
             names the file. Nothing is written then.
     """
-    checkpoint = read_checkpoint(source, trust, _TRUST)
+    checkpoint = read_checkpoint(source, trust, TRUST)
     state = {
         re.sub(r'^module\.', '', name): value
         for name, value in weights_of(checkpoint, source).items()

@@ -5,13 +5,13 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from mmengine.config import Config
-
-from ..models.segmentors import StreamingSegmentor
 from ..rasters import Raster
-from ..streaming import Outputs
+from ..streaming import Outputs, StreamSettings
+
+if TYPE_CHECKING:
+    from mmengine.config import Config
 
 # What the pixels do not depend on, but for rounding.
 _FREE_SETTINGS = ('batch_size', 'accumulate_on')
@@ -19,36 +19,52 @@ _FREE_FIELDS = ('test_cfg', 'train_cfg', 'pretrained')
 
 
 def run_identity(
-    model: StreamingSegmentor,
-    checkpoint: Mapping[str, str],
+    network: Mapping[str, Any],
+    settings: StreamSettings,
     raster: Raster,
     outputs: Outputs,
-    precision: str,
 ) -> dict[str, Any]:
     """Describe a run so that another one that differs can be told.
 
     Args:
-        model (StreamingSegmentor): From :func:`init_segmentor`.
-        checkpoint (Mapping[str, str]): From :func:`file_identity`.
+        network (Mapping[str, Any]): All that logits of windows depend on,
+            such as from :func:`network_identity`.
+        settings (StreamSettings): How the scene is cut into windows.
         raster (Raster): The scene.
         outputs (Outputs): What is wanted besides labels.
-        precision (str): Of the forward pass.
 
     Returns:
         dict[str, Any]: For JSON.
     """
-    settings = model.settings_for(raster)
     return dict(
+        network,
         image=raster.identity(),
-        model=_model_digest(model.cfg),
-        checkpoint=dict(checkpoint),
         stream={
             name: value
             for name, value in asdict(settings).items()
             if name not in _FREE_SETTINGS
         },
-        precision=precision,
         outputs=asdict(outputs),
+    )
+
+
+def network_identity(
+    cfg: 'Config', checkpoint: str | Path, precision: str
+) -> dict[str, Any]:
+    """Describe a network of PyTorch.
+
+    Args:
+        cfg (Config): Of the experiment.
+        checkpoint (str | Path): Its weights.
+        precision (str): Of the forward pass.
+
+    Returns:
+        dict[str, Any]: For JSON.
+    """
+    return dict(
+        model=_model_digest(cfg),
+        checkpoint=file_identity(checkpoint),
+        precision=precision,
     )
 
 
@@ -77,7 +93,7 @@ def digest_of(value: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _model_digest(cfg: Config) -> str:
+def _model_digest(cfg: 'Config') -> str:
     """Return a checksum of the model's config, but for its windows."""
     model = cfg.model
     return digest_of(

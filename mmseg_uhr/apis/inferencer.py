@@ -1,28 +1,31 @@
 """From a config, a checkpoint and scenes of any size to maps."""
 
-from collections.abc import Sequence
-from functools import cached_property
+from collections.abc import Callable, Sequence
+from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, Union
+from typing import TYPE_CHECKING, Any, Union
 
-from mmengine.config import Config
-from mmengine.dist import get_dist_info
-
-from ..rasters import RasterLike
+from .. import compat
+from ..compat import rank_and_world
+from ..rasters import RasterError, RasterLike, SceneLoader
 from ..rasters.polygons import check_polygon_path
 from ..streaming import Outputs
 from ..streaming.parts import PartStore
 from .arrays import segment_into_memory
-from .identity import file_identity
+from .identity import network_identity
 from .jobs import MapJob
 from .maps import MapStyle
 from .prediction import Prediction, test_loader
 from .progress import ProgressLike
 from .ranks import decide_together
 from .results import SceneResult
-from .runs import MapRun
+from .runs import MapRun, Tally, raise_failures
 from .scenes import Scene, find_scenes, is_one_scene
-from .segmentor import init_segmentor
+
+if TYPE_CHECKING:
+    from mmengine.config import Config
+
+BACKENDS = ('torch', 'onnxruntime')
 
 
 class UHRInferencer:
@@ -33,36 +36,95 @@ class UHRInferencer:
 
     Args:
         config (str | Path | Config): Ours or stock, see
-            :func:`~mmseg_uhr.apis.init_segmentor`.
-        checkpoint (str | Path): Weights.
-        device (str, optional): E.g. ``'cuda:0'``. Defaults to the best.
+            :func:`~mmseg_uhr.apis.init_segmentor`; for ``'onnxruntime'`` a
+            file of ``tools/deployment/export.py``.
+        checkpoint (str | Path, optional): Weights; an exported network has
+            its own.
+        device (str, optional): E.g. ``'cuda:0'``. Defaults to the best; for
+            ``'onnxruntime'`` see
+            :class:`~mmseg_uhr.deployment.runtime.OnnxSegmentor`.
         budget (str | int | float, optional): Memory of the device that may
             be used, see :func:`~mmseg_uhr.memory.parse_budget`. Defaults to
-            ``test_cfg.budget`` of the config.
-        cfg_options (dict, optional): Overrides, as ``--cfg-options``.
+            ``test_cfg.budget`` of the config. Only PyTorch's networks can be
+            planned.
+        cfg_options (dict, optional): Overrides, as ``--cfg-options``; of an
+            exported network ``model.test_cfg.<field>`` of
+            :class:`~mmseg_uhr.streaming.StreamSettings`.
+        backend (str): What runs the network: ``'torch'`` or
+            ``'onnxruntime'``, which needs neither PyTorch nor
+            MMSegmentation. Defaults to ``'torch'``.
         **build: See :func:`~mmseg_uhr.apis.init_segmentor`.
 
     Attributes:
-        model (StreamingSegmentor): In eval mode.
+        model (StreamingSegmentor | OnnxSegmentor): What streams.
+
+    Raises:
+        ImportError: If what the backend needs is not installed.
+        ValueError: If the arguments do not fit the backend, or see
+            :func:`~mmseg_uhr.apis.init_segmentor`.
     """
 
     def __init__(
         self,
-        config: str | Path | Config,
-        checkpoint: str | Path,
+        config: Union[str, Path, 'Config'],
+        checkpoint: str | Path | None = None,
         device: str | None = None,
         budget: Union[str, int, float, None] = None,
         cfg_options: dict[str, Any] | None = None,
+        backend: str = 'torch',
         **build: Any,
     ) -> None:
+        self._jobs: list[MapJob] = []
+        self._loader: Callable[[tuple[int, ...] | None], SceneLoader]
+        self._identity: Callable[[], dict[str, Any]]
+        if backend not in BACKENDS:
+            raise ValueError(
+                f'backend {backend!r}: expected one of {BACKENDS}'
+            )
+        if backend == 'onnxruntime':
+            given = dict(build, checkpoint=checkpoint, budget=budget)
+            _refuse_for_onnx(config, given)
+            self._open_onnx(config, device, cfg_options)
+            return
+        if checkpoint is None:
+            raise ValueError(
+                f'{config}: give a checkpoint, too; a network of '
+                "tools/deployment/export.py needs none: backend='onnxruntime'"
+            )
+        self._open_torch(config, checkpoint, device, cfg_options, build)
+        if budget is not None:
+            self.model.test_cfg.budget = budget
+
+    def _open_torch(
+        self,
+        config: Union[str, Path, 'Config'],
+        checkpoint: str | Path,
+        device: str | None,
+        cfg_options: dict[str, Any] | None,
+        build: dict[str, Any],
+    ) -> None:
+        """Build a segmentor of a config."""
+        compat.check_stack()
+        from .segmentor import init_segmentor
+
         self.model = init_segmentor(
             config, checkpoint, device, cfg_options, **build
         )
-        self.checkpoint = checkpoint
-        self._precision = build.get('precision', 'fp32')
-        if budget is not None:
-            self.model.test_cfg.budget = budget
-        self._jobs: list[MapJob] = []
+        cfg, precision = self.model.cfg, build.get('precision', 'fp32')
+        self._loader = partial(test_loader, cfg)
+        self._identity = partial(network_identity, cfg, checkpoint, precision)
+
+    def _open_onnx(
+        self,
+        path: str | Path,
+        device: str | None,
+        cfg_options: dict[str, Any] | None,
+    ) -> None:
+        """Open an exported network."""
+        from ..deployment.runtime import OnnxSegmentor
+
+        self.model = OnnxSegmentor(path, device or 'cpu', cfg_options)
+        self._loader, self._identity = self.model.loader, self.model.identity
 
     def __call__(
         self,
@@ -76,6 +138,7 @@ class UHRInferencer:
         cog: bool = False,
         resume: bool = False,
         overwrite: bool = False,
+        retries: int = 0,
         bands: Sequence[int] | None = None,
         progress: ProgressLike = True,
     ) -> SceneResult | list[SceneResult]:
@@ -105,6 +168,8 @@ class UHRInferencer:
             resume (bool): Whether to go on with an interrupted run of the
                 same kind, and to skip scenes whose maps are finished.
             overwrite (bool): Whether to throw away an interrupted run.
+            retries (int): How often scenes that cannot be read are tried
+                again, after all others; files may still be arriving.
             bands (Sequence[int], optional): Bands of the files to use,
                 counted from 1.
             progress (bool | Callable): Whether to show a progress bar, or
@@ -124,14 +189,13 @@ class UHRInferencer:
         ids = tuple(map(self._class_id, probabilities))
         prediction = Prediction(
             self.model,
-            {} if out is None else self._checkpoint_identity,
-            test_loader(self.model.cfg, bands and tuple(bands)),
+            {} if out is None else self._network_identity,
+            self._loader(bands and tuple(bands)),
             Outputs(ids, confidence),
-            self._precision,
         )
         title = scenes[0].name if len(scenes) == 1 else f'{len(scenes)} scenes'
         if out is None:
-            if overlay or polygons or resume or get_dist_info()[1] > 1:
+            if overlay or polygons or resume or rank_and_world()[1] > 1:
                 raise ValueError(
                     'overlay, polygons, resume and several processes need '
                     'maps on disk: give out'
@@ -140,6 +204,8 @@ class UHRInferencer:
             return results[0] if is_one_scene(inputs) else results
         if resume and overwrite:
             raise ValueError('resume and overwrite: choose one of them')
+        if retries < 0:
+            raise ValueError(f'retries={retries}: expected 0 or more')
         style = MapStyle(
             self.classes,
             self.model.dataset_meta.get('palette'),
@@ -151,31 +217,62 @@ class UHRInferencer:
         if polygons is not None:
             check_polygon_path(outlined[0])
 
-        def prepare() -> list[MapJob]:
+        def prepare(
+            todo: Sequence[int], again: bool
+        ) -> tuple[dict[int, MapJob], dict[int, Exception]]:
             """Look at all scenes before any is segmented."""
-            self._jobs = [
-                _job(scene, prediction, style, *extras)
-                for scene, *extras in zip(scenes, drawn, outlined, strict=True)
-            ]
-            for job in self._jobs:
-                job.prepare(resume, overwrite)
-            return self._jobs
+            found: dict[int, MapJob] = {}
+            unreadable: dict[int, Exception] = {}
+            for i in todo:
+                try:
+                    found[i] = _job(
+                        scenes[i], prediction, style, drawn[i], outlined[i]
+                    )
+                except RasterError as error:
+                    if error.name != scenes[i].name:
+                        raise
+                    unreadable[i] = error
+            self._jobs = [*(jobs | found).values()]
+            for job in found.values():
+                job.prepare(resume or again, overwrite and not again)
+            return found, unreadable
 
+        jobs: dict[int, MapJob] = {}
+        tallies = [Tally() for _ in scenes]
+        failures: dict[int, Exception] = {}
+        todo: Sequence[int] = range(len(scenes))
         try:
-            self._jobs = decide_together(prepare)
-            tallies = MapRun(self._jobs, prediction)(progress, title)
+            for attempt in range(1 + retries):
+                found, failures = decide_together(
+                    partial(prepare, todo, attempt > 0)
+                )
+                jobs |= found
+                self._jobs = [*jobs.values()]
+                run = MapRun([*found.values()], prediction)
+                for i, tally in zip(found, run(progress, title), strict=True):
+                    tallies[i].pixels += tally.pixels
+                    tallies[i].seconds += tally.seconds
+                    if tally.failure:
+                        failures[i] = tally.failure
+                todo = sorted(failures)
+                if not todo:
+                    break
         finally:
             self._tidy()
+        raise_failures([failures[i] for i in todo], len(scenes))
         results = [
             SceneResult(
                 job.scene.name,
                 job.scene.out,
                 megapixels=job.pixels / 1e6,
-                predicted=tally.pixels / 1e6,
+                # Rows before a failure count twice.
+                predicted=min(tally.pixels, job.pixels) / 1e6,
                 seconds=tally.seconds,
                 skipped=job.missing is None,
             )
-            for job, tally in zip(self._jobs, tallies, strict=True)
+            for job, tally in zip(
+                (jobs[i] for i in range(len(scenes))), tallies, strict=True
+            )
         ]
         return results[0] if is_one_scene(inputs) else results
 
@@ -201,9 +298,9 @@ class UHRInferencer:
         return max(self.model.out_channels, 2)
 
     @cached_property
-    def _checkpoint_identity(self) -> dict[str, str]:
-        """dict[str, str]: Read once."""
-        return file_identity(self.checkpoint)
+    def _network_identity(self) -> dict[str, Any]:
+        """dict[str, Any]: Files are read once."""
+        return self._identity()
 
     def _class_id(self, name: str | int) -> int:
         """Return the id of a class."""
@@ -218,10 +315,27 @@ class UHRInferencer:
 
     def _tidy(self) -> None:
         """Remove folders in which there is nothing to go on with."""
-        if get_dist_info()[0] == 0:
+        if rank_and_world()[0] == 0:
             for job in self._jobs:
                 if job.store.folder.exists() and not job.store.kept():
                     job.store.remove()
+
+
+def _refuse_for_onnx(config: Any, given: dict[str, Any]) -> None:
+    """Refuse arguments that an exported network cannot heed."""
+    if given['budget'] is not None:
+        raise ValueError(
+            f'{config}: onnxruntime tells nobody what it will need, so no '
+            'budget can be planned; plan with tools/plan_memory.py where '
+            'PyTorch is, and set crop_size, batch_size and accumulator '
+            'accordingly'
+        )
+    names = [name for name, value in given.items() if value]
+    if names:
+        raise ValueError(
+            f'{config}: {", ".join(names)}: not for an exported network, '
+            'which has its weights and its precision already'
+        )
 
 
 def _job(

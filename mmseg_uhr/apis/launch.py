@@ -5,6 +5,7 @@ import gc
 import os
 import warnings
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
 import torch
@@ -21,7 +22,9 @@ def prepare_launch(cfg: Config, launcher: str = 'none') -> None:
 
     With an accelerator nothing changes: MMEngine uses it by itself. On a CPU,
     where MMEngine's start assumes CUDA, several processes meet over gloo,
-    ``SyncBN`` becomes ``BN``, and mixed precision is left out.
+    ``SyncBN`` becomes ``BN``, and mixed precision is left out; DDP and FSDP
+    wrap the model without a GPU's number, also as ``strategy`` of a
+    ``FlexibleRunner``.
 
     Args:
         cfg (Config): The run's config, changed in place.
@@ -57,15 +60,47 @@ def prepare_launch(cfg: Config, launcher: str = 'none') -> None:
             'or tools/dist_test.sh, or leave out --launcher'
         )
     if not dist.is_initialized():
-        dist.init_process_group('gloo')
+        dist.init_process_group('gloo', **_timeout(cfg))
         atexit.register(_leave_group)
-    # Without this entry MMEngine wraps the model for the GPU `LOCAL_RANK`.
-    wrapper = cfg.get('model_wrapper_cfg') or dict(
+    # Without these entries MMEngine wraps the model for the GPU `LOCAL_RANK`.
+    ddp = dict(
         type='MMDistributedDataParallel',
         broadcast_buffers=False,
         find_unused_parameters=cfg.get('find_unused_parameters', False),
     )
-    cfg.model_wrapper_cfg = dict(wrapper, device_ids=None)
+    cfg.model_wrapper_cfg = dict(
+        cfg.get('model_wrapper_cfg') or ddp, device_ids=None
+    )
+    if cfg.get('runner_type') == 'FlexibleRunner':
+        _wrap_on_cpu(cfg.setdefault('strategy', dict(type='DDPStrategy')), ddp)
+
+
+def _timeout(cfg: Config) -> dict[str, timedelta]:
+    """Return how long processes wait for each other, if a config says so."""
+    options = cfg.get('env_cfg', {}).get('dist_cfg', {})
+    if 'timeout' not in options:
+        return {}
+    return dict(timeout=timedelta(seconds=options['timeout']))
+
+
+def _wrap_on_cpu(strategy: dict, ddp: dict) -> None:
+    """Let a strategy wrap models that are on a CPU."""
+    wrapper = strategy.get('model_wrapper')
+    kind = strategy['type'].rpartition('.')[2]
+    if kind == 'DDPStrategy':
+        strategy['model_wrapper'] = dict(wrapper or ddp, device_ids=None)
+    elif kind == 'FSDPStrategy':
+        fsdp = dict(type='MMFullyShardedDataParallel')
+        strategy['model_wrapper'] = dict(
+            wrapper or fsdp, device_id=torch.device('cpu')
+        )
+        if strategy.get('state_dict_cfg') == 'full':
+            # MMEngine moves shards to the CPU, where PyTorch frees them then.
+            strategy['state_dict_cfg'] = dict(
+                state_dict_type='FULL_STATE_DICT',
+                state_dict_config=dict(type='FullStateDictConfig'),
+                optim_state_dict_config=dict(type='FullOptimStateDictConfig'),
+            )
 
 
 def _leave_group() -> None:

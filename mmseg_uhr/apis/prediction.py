@@ -1,22 +1,24 @@
 """What is predicted, with which model, from which bands."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Union
 
-from mmengine.config import Config
-
-from ..datasets.transforms import LoadRaster
-from ..models.segmentors import StreamingSegmentor
-from ..rasters import Raster, RasterError, as_raster
+from ..rasters import Raster, RasterError, SceneLoader, as_raster
 from ..streaming import FinishedRows, Outputs
 from ..streaming.layers import Layer, layers_of
 from .identity import run_identity
 from .scenes import Scene
 
+if TYPE_CHECKING:
+    from mmengine.config import Config
 
-def test_loader(cfg: Config, bands: tuple[int, ...] | None) -> LoadRaster:
+    from ..deployment.runtime import OnnxSegmentor
+    from ..models.segmentors import StreamingSegmentor
+
+
+def test_loader(cfg: 'Config', bands: tuple[int, ...] | None) -> SceneLoader:
     """Build the first step of the test pipeline: bands, type and range.
 
     Args:
@@ -24,16 +26,26 @@ def test_loader(cfg: Config, bands: tuple[int, ...] | None) -> LoadRaster:
         bands (tuple[int], optional): In place of the config's.
 
     Returns:
-        LoadRaster: Opens scenes.
+        SceneLoader: Opens scenes.
+    """
+    options = loader_options(cfg)
+    return SceneLoader(**{**options, 'bands': bands or options.get('bands')})
+
+
+def loader_options(cfg: 'Config') -> dict[str, Any]:
+    """Return how the test pipeline of a config opens scenes.
+
+    Args:
+        cfg (Config): Ours or stock, whose images are 8-bit and colour.
+
+    Returns:
+        dict[str, Any]: Arguments of :class:`~mmseg_uhr.rasters.SceneLoader`.
     """
     dataset = cfg.get('test_dataloader', {}).get('dataset', {})
     for step in dataset.get('pipeline', []):
         if step['type'] == 'mmseg_uhr.LoadRaster':
-            options = {k: v for k, v in step.items() if k != 'type'}
-            return LoadRaster(
-                **{**options, 'bands': bands or step.get('bands')}
-            )
-    return LoadRaster(bands=bands)
+            return {k: v for k, v in step.items() if k != 'type'}
+    return {}
 
 
 @dataclass(frozen=True)
@@ -41,19 +53,17 @@ class Prediction:
     """Predicts scenes, all in one way.
 
     Args:
-        model (StreamingSegmentor): From :func:`init_segmentor`.
-        checkpoint (dict[str, str]): Of its weights, see
-            :func:`~mmseg_uhr.apis.identity.file_identity`.
-        loader (LoadRaster): Opens files.
+        model (StreamingSegmentor | OnnxSegmentor): Streams.
+        network (Mapping[str, Any]): All that its logits depend on, for JSON;
+            nothing, for maps that stay in memory.
+        loader (SceneLoader): Opens files.
         outputs (Outputs): What is wanted besides labels.
-        precision (str): Of the forward pass.
     """
 
-    model: StreamingSegmentor
-    checkpoint: dict[str, str]
-    loader: LoadRaster
+    model: Union['StreamingSegmentor', 'OnnxSegmentor']
+    network: Mapping[str, Any]
+    loader: SceneLoader
     outputs: Outputs
-    precision: str = 'fp32'
 
     @property
     def layers(self) -> dict[str, Layer]:
@@ -128,13 +138,8 @@ class Prediction:
         Returns:
             dict[str, Any]: All that its values depend on, for JSON.
         """
-        return run_identity(
-            self.model,
-            self.checkpoint,
-            raster,
-            self.outputs,
-            self.precision,
-        )
+        settings = self.model.settings_for(raster)
+        return run_identity(self.network, settings, raster, self.outputs)
 
     def _check_bands(self, raster: Raster) -> None:
         """Refuse an array with other bands than the model expects."""

@@ -4,8 +4,9 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Union
 
-from mmengine.dist import get_dist_info
 from tqdm import tqdm
+
+from ..compat import rank_and_world
 
 #: A bar or none, or what to call with pixels done and pixels in all.
 ProgressLike = Union[bool, Callable[[int, int], None]]
@@ -31,7 +32,7 @@ class Progress:
             total=total,
             initial=done,
             desc=title,
-            disable=wanted is not True or get_dist_info()[0] > 0,
+            disable=wanted is not True or rank_and_world()[0] > 0,
             unit_scale=1e-6,
             bar_format='{l_bar}{bar}| {n:.1f}/{total:.1f} MP '
             '[{elapsed}<{remaining}]',

@@ -1,19 +1,34 @@
-"""Several processes that share the scenes of one call."""
+"""Several processes that share the scenes of one call.
+
+They meet by PyTorch, which is imported where there are several.
+"""
 
 import gc
 import os
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-import torch
-import torch.distributed as dist
-from mmengine.dist import all_gather_object, broadcast_object_list
-from mmengine.dist import get_dist_info as rank_and_world
+from .. import compat
+from ..compat import rank_and_world
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 # For what takes the first process a moment: listing scenes, checking parts.
 _TIMEOUT = timedelta(hours=1)
+# In what gloo, NCCL and their store say of a process that is gone.
+_SIGNS_OF_LOSS = (
+    'connection closed',
+    'connection reset',
+    'gloo',
+    'nccl',
+    'broken pipe',
+    'timed out',
+)
 _VARIABLES = ('RANK', 'WORLD_SIZE', 'MASTER_ADDR', 'MASTER_PORT')
 
 
@@ -44,6 +59,9 @@ def process_group(launcher: str = 'none') -> Iterator[None]:
             f'{", ".join(missing)} is not set; start with '
             'tools/dist_segment.sh, or leave out --launcher'
         )
+    compat.check_stack()
+    import torch.distributed as dist
+
     dist.init_process_group('gloo', timeout=_TIMEOUT)
     try:
         yield
@@ -52,6 +70,54 @@ def process_group(launcher: str = 'none') -> Iterator[None]:
         # aborts the process.
         gc.collect()
         dist.destroy_process_group()
+
+
+@contextmanager
+def telling_rank(tool: str, work_dir: str | Path) -> Iterator[None]:
+    """Tell which process of a training has failed, and how to go on.
+
+    PyTorch tells those that wait for a lost process about sockets. With one
+    process nothing is added to an error.
+
+    Args:
+        tool (str): Name of the program.
+        work_dir (str | Path): Of the run, with its checkpoints.
+    """
+    try:
+        yield
+    except Exception as error:
+        rank, world = rank_and_world()
+        if world > 1:
+            print(
+                f'{tool}: rank {rank} of {world}: {_reason(error)}; '
+                f'{_way_on(Path(work_dir))}',
+                file=sys.stderr,
+                flush=True,
+            )
+        raise
+
+
+def _reason(error: Exception) -> str:
+    """Put an error of a process, or of the way to another one, in words."""
+    text = (str(error).strip().splitlines() or [''])[0]
+    told = f'{type(error).__name__}: {text}'
+    if not isinstance(error, RuntimeError) or not any(
+        sign in f'{told} {error}'.lower() for sign in _SIGNS_OF_LOSS
+    ):
+        return told
+    return (
+        'no answer from another process: it has failed, was killed or is '
+        f'stuck, see what it and the system say ({told})'
+    )
+
+
+def _way_on(work_dir: Path) -> str:
+    """Tell what is saved."""
+    last = work_dir / 'last_checkpoint'
+    if not last.exists():
+        return 'there is no checkpoint yet'
+    saved = last.read_text().strip()
+    return f'the last checkpoint is {saved}: go on with --resume'
 
 
 def decide_together(decide: Callable[[], Any]) -> Any:
@@ -70,6 +136,8 @@ def decide_together(decide: Callable[[], Any]) -> Any:
     rank, world = rank_and_world()
     if world == 1:
         return decide()
+    from mmengine.dist import broadcast_object_list
+
     answer: list[Any] = [None, None]
     if rank == 0:
         try:
@@ -100,6 +168,8 @@ def meet(outcome: Any, patience: float) -> list[Any]:
         return [outcome]
     if lost := _roll_call(patience):
         raise RankError(lost)
+    from mmengine.dist import all_gather_object
+
     return all_gather_object(outcome)
 
 
@@ -120,6 +190,8 @@ def _roll_call(patience: float) -> str:
 
     ``monitored_barrier`` does not name a process that died before it.
     """
+    import torch
+
     rank, world = rank_and_world()
     lost = torch.zeros(world, dtype=torch.uint8)
     if rank > 0:
@@ -140,8 +212,10 @@ def _roll_call(patience: float) -> str:
     )
 
 
-def _send(message: torch.Tensor, rank: int) -> bool:
+def _send(message: 'Tensor', rank: int) -> bool:
     """Send to a process; tell whether it lives."""
+    import torch.distributed as dist
+
     try:
         dist.send(message, rank)
     except RuntimeError:
@@ -149,8 +223,10 @@ def _send(message: torch.Tensor, rank: int) -> bool:
     return True
 
 
-def _receive(message: torch.Tensor, rank: int, patience: float) -> bool:
+def _receive(message: 'Tensor', rank: int, patience: float) -> bool:
     """Receive from a process; tell whether it has sent in time."""
+    import torch.distributed as dist
+
     try:
         return dist.irecv(message, rank).wait(timedelta(seconds=patience))
     except RuntimeError:

@@ -7,8 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 
-from mmengine.dist import get_dist_info
-
+from ..compat import rank_and_world
 from ..rasters import RasterError
 from ..streaming import FinishedRows, WriteBehind
 from ..streaming.shares import cut_shares
@@ -33,12 +32,14 @@ class Tally:
     Args:
         pixels (int): Predicted.
         seconds (float): Of reading, predicting and writing.
-        failure (str): What went wrong, if anything.
+        failure (Exception, optional): What went wrong.
+        fatal (bool): Whether it says something about the other scenes, too.
     """
 
     pixels: int = 0
     seconds: float = 0.0
-    failure: str = ''
+    failure: Exception | None = None
+    fatal: bool = False
 
 
 class MapRun:
@@ -54,7 +55,7 @@ class MapRun:
 
     def __init__(self, jobs: Sequence[MapJob], prediction: Prediction) -> None:
         self.jobs, self.prediction = jobs, prediction
-        self.rank, self.world = get_dist_info()
+        self.rank, self.world = rank_and_world()
         self.tallies = [Tally() for _ in self.jobs]
         shares = cut_shares(
             [job.missing or [] for job in self.jobs],
@@ -81,35 +82,26 @@ class MapRun:
             title (str): Of the progress bar.
 
         Returns:
-            list[Tally]: Of each scene, of all processes together.
+            list[Tally]: Of each scene, of all processes together; with a
+            ``failure`` if the scene cannot be read, the others are done.
 
         Raises:
-            RasterError: If a scene cannot be read or a map not written.
-            ScenesError: If several scenes cannot be read.
+            RasterError: If a map cannot be written.
             RankError: If a process failed or vanished.
         """
         begin = time.perf_counter()
         with self._progress(progress, title) as bar:
             errors = self._segment_own(bar)
         if self.world == 1:
-            found = list(errors.values())
-            if len(found) > 1:
-                raise ScenesError(
-                    f'{len(found)} of {len(self.jobs)} scenes failed, the '
-                    f'others are done: {"; ".join(map(str, found))}'
-                )
-            if found:
-                raise found[0]
             return self.tallies
         patience = _PATIENCE + _PATIENCE_FACTOR * (time.perf_counter() - begin)
         meet(None, patience)
         errors |= self._finish_shared()
         tallies = self._add_up(meet(self.tallies, patience))
-        failures = [tally.failure for tally in tallies if tally.failure]
-        if failures:
-            raise RankError('; '.join(failures)) from (
-                next(iter(errors.values()), None)
-            )
+        if any(tally.fatal for tally in tallies):
+            raise RankError(
+                '; '.join(str(t.failure) for t in tallies if t.failure)
+            ) from next(iter(errors.values()), None)
         return tallies
 
     def _progress(self, progress: ProgressLike, title: str) -> Progress:
@@ -181,8 +173,8 @@ class MapRun:
         with closing(rows):
             for found in rows:
                 yield found
-                tally.pixels += found.labels.numel()
-                bar.add(found.labels.numel())
+                tally.pixels += found.pixels
+                bar.add(found.pixels)
         tally.seconds += time.perf_counter() - begin
 
     @contextmanager
@@ -194,14 +186,18 @@ class MapRun:
             yield
         except Exception as error:
             errors[index] = error
+            tally, fatal = (
+                self.tallies[index],
+                not _is_of_scene(error, self.jobs[index]),
+            )
             if self.world == 1:
-                if len(self.jobs) == 1 or not _is_of_scene(
-                    error, self.jobs[index]
-                ):
+                if fatal:
                     raise
+                tally.failure = error
                 return
-            self.tallies[index].failure = self._explain(index, error)
-            print(self.tallies[index].failure, file=sys.stderr, flush=True)
+            tally.failure = RankError(self._explain(index, error))
+            tally.fatal = fatal
+            print(tally.failure, file=sys.stderr, flush=True)
             if not isinstance(error, ValueError):
                 traceback.print_exception(error)
 
@@ -228,10 +224,37 @@ class MapRun:
             Tally(
                 sum(tally.pixels for tally in of_scene),
                 max(tally.seconds for tally in of_scene),
-                '; '.join(t.failure for t in of_scene if t.failure),
+                _joined([t.failure for t in of_scene if t.failure]),
+                any(tally.fatal for tally in of_scene),
             )
             for of_scene in zip(*tallies, strict=True)
         ]
+
+
+def raise_failures(failures: Sequence[Exception], scenes: int) -> None:
+    """Tell which scenes could not be segmented, if any.
+
+    Args:
+        failures (Sequence[Exception]): One of each such scene.
+        scenes (int): How many there are in all.
+
+    Raises:
+        RasterError: The failure, if there is one.
+        RankError: The same, in one of several processes.
+        ScenesError: If there are several.
+    """
+    if len(failures) > 1:
+        raise ScenesError(
+            f'{len(failures)} of {scenes} scenes failed, the others are '
+            f'done: {"; ".join(map(str, failures))}'
+        )
+    if failures:
+        raise failures[0]
+
+
+def _joined(failures: Sequence[Exception]) -> Exception | None:
+    """Make one failure of those of several processes."""
+    return RankError('; '.join(map(str, failures))) if failures else None
 
 
 def _is_of_scene(error: Exception, job: MapJob) -> bool:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..rasters import RasterError, RasterLike
+from ..rasters.vrt import check_sources
 
 #: Suffixes of the files that are taken from a folder.
 SUFFIXES = ('.tif', '.tiff', '.jp2', '.png', '.jpg', '.jpeg', '.vrt', '.img')
@@ -68,7 +69,8 @@ def find_scenes(
         list[Scene]: At least one; those of folders and patterns by name.
 
     Raises:
-        RasterError: If a file is missing, or there are no scenes.
+        RasterError: If a file is missing, or there are no scenes, or one that
+            was not named itself would read files elsewhere.
         ValueError: If two maps would have one name, or one that of a scene.
     """
     images = _images(inputs)
@@ -135,6 +137,10 @@ def _listed(source: Path) -> list[Path]:
         problem = 'no file fits this pattern'
     if not found:
         raise RasterError(str(source), problem)
+    if not source.is_file():
+        # Nobody has named these.
+        for path in found:
+            check_sources(path)
     return found
 
 

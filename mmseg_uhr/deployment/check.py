@@ -1,4 +1,4 @@
-"""Whether onnxruntime computes what PyTorch does, and in which time."""
+"""Whether a runtime computes what PyTorch does, and in which time."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .packages import import_onnx
 from .window_network import WindowNetwork
 
 # Of float32: of logits, and of the share of pixels with the same class.
@@ -27,7 +28,7 @@ class Parity:
         max_abs (float): Largest difference of two logits.
         agreement (float): Share of pixels that get the same class.
         torch_seconds (float): CPU time of PyTorch, all threads, the best run.
-        onnx_seconds (float): CPU time of onnxruntime, likewise.
+        onnx_seconds (float): CPU time of the runtime, likewise.
     """
 
     shape: tuple[int, ...]
@@ -82,29 +83,6 @@ def open_session(path: str | Path) -> Any:
     )
 
 
-def import_onnx(name: str) -> Any:
-    """Import a package of the extra ``onnx``.
-
-    Args:
-        name (str): Of the module.
-
-    Returns:
-        ModuleType: The module.
-
-    Raises:
-        ImportError: If it is not installed; names the extra.
-    """
-    from importlib import import_module
-
-    try:
-        return import_module(name)
-    except ImportError as error:
-        raise ImportError(
-            f'{name} is not installed: '
-            '`pip install "mmsegmentation-uhr[onnx]"`'
-        ) from error
-
-
 def compare(
     network: WindowNetwork,
     session: Any,
@@ -115,8 +93,8 @@ def compare(
 
     Args:
         network (WindowNetwork): In float32.
-        session (onnxruntime.InferenceSession): May lack inputs that the
-            network has but does not use.
+        session (onnxruntime.InferenceSession | Program): May lack inputs
+            that the network has but does not use.
         inputs (Sequence[Tensor]): Of the network; raw views are normalised
             here if the network does not.
         runs (int): Of each, for the times.
@@ -139,7 +117,7 @@ def compare(
     found, onnx_seconds = _timed(lambda: session.run(None, fed)[0], runs)
     if found.shape != expected.shape:
         raise ValueError(
-            f'onnxruntime gives logits of shape {found.shape}, PyTorch '
+            f'the file gives logits of shape {found.shape}, PyTorch '
             f'{expected.shape}'
         )
     return Parity(

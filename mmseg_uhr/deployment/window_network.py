@@ -9,6 +9,7 @@ from ..models.backbones.local_context import BOXES
 from ..models.segmentors import StreamingSegmentor
 from ..models.segmentors.batch_norms import fold_batch_norms
 from ..tiling.views import LOCAL
+from .free_sizes import free_sizes
 
 
 class WindowNetwork(nn.Module):
@@ -41,6 +42,7 @@ class WindowNetwork(nn.Module):
         # Hooks, views and budget come along; gradients need not.
         model = copy.deepcopy(model).cpu().eval().requires_grad_(False)
         fold_batch_norms(model)
+        free_sizes(model)
         preprocessor = model.data_preprocessor
         mean = getattr(preprocessor, 'mean', None)
         self.normalises = normalise

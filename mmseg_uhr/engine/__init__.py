@@ -1,5 +1,5 @@
 """Parts of the training and testing loops."""
 
-from . import hooks
+from . import hooks, strategies
 
-__all__ = ['hooks']
+__all__ = ['hooks', 'strategies']

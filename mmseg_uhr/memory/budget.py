@@ -48,12 +48,13 @@ def parse_budget(budget: Union[str, int, float], total: int) -> int:
         raise ValueError(f'budget={budget!r}: expected a size, {_EXAMPLES}')
     number, unit = float(match[1]), match[2].lower()
     share = not unit and match[3] is None and 0 < number <= 1
-    size = int(number * (total if share else _UNITS[unit]))
-    if size < 1:
+    # As a float: what has hundreds of digits is no integer.
+    wanted = number * (total if share else _UNITS[unit])
+    if wanted < 1:
         raise ValueError(f'budget={budget!r}: nothing fits in no memory')
-    if size > total:
+    if wanted > total:
         raise ValueError(
             f'budget={budget!r}: the device has {total / 2**30:.1f} GiB; give '
             f'at most that, {_EXAMPLES}'
         )
-    return size
+    return int(wanted)

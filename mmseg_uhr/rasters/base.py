@@ -1,12 +1,13 @@
 """What every raster can do: be read by window, at any resolution."""
 
 from abc import ABC, abstractmethod
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-import torch
 from PIL import Image
-from torch import Tensor
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 RESAMPLINGS = ('area', 'nearest', 'pillow')
 
@@ -204,19 +205,24 @@ class Raster(ABC):
         size: tuple[int, int] | None = None,
         resampling: str = 'area',
         fill: float = 0,
-    ) -> Tensor:
+    ) -> 'Tensor':
         """Read like :meth:`read`, as a tensor of shape (bands, h, w)."""
+        # All else here goes without PyTorch.
+        import torch
+
         pixels = self.read(window, size, resampling, fill)
         return torch.from_numpy(pixels.transpose(2, 0, 1))
 
-    def read_mask(self, window: tuple[int, int, int, int]) -> Tensor | None:
+    def read_mask(
+        self, window: tuple[int, int, int, int]
+    ) -> np.ndarray | None:
         """Tell which pixels of a window have data.
 
         Args:
             window (tuple[int]): ``(y, x, h, w)`` in pixels, on the raster.
 
         Returns:
-            Tensor | None: Bool (h, w); None if all have.
+            np.ndarray | None: Bool (h, w); None if all have.
 
         Raises:
             RasterError: If the pixels cannot be read.
@@ -269,7 +275,7 @@ class Raster(ABC):
         window = (y, 0, height, self.shape[1])
         mask = self.read_mask(window)
         pixels = self._read(window, window[2:], 'nearest')
-        return pixels, None if mask is None else mask.numpy()
+        return pixels, mask
 
     def _missing(self, pixels: np.ndarray) -> np.ndarray | None:
         """Tell which values (h, w, bands) mean no data; None if none can."""

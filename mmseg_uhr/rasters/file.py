@@ -15,7 +15,6 @@ os.environ.setdefault('GDAL_CACHEMAX', '64')
 
 import numpy as np  # noqa: E402
 import rasterio  # noqa: E402
-import torch  # noqa: E402
 from rasterio.enums import (  # noqa: E402
     ColorInterp,
     MaskFlags,
@@ -27,11 +26,11 @@ from rasterio.errors import (  # noqa: E402
     RasterioIOError,
 )
 from rasterio.windows import Window  # noqa: E402
-from torch import Tensor  # noqa: E402
 
 from .array import resize_array  # noqa: E402
 from .base import GeoReference, Raster, RasterError  # noqa: E402
 from .cache import DECODED_IMAGES  # noqa: E402
+from .limits import check_pixels  # noqa: E402
 
 _RESAMPLING = {'area': Resampling.average, 'nearest': Resampling.nearest}
 # Below this a whole decode is cheap enough not to care, in pixels.
@@ -78,7 +77,9 @@ class FileRaster(Raster):
     and kept in a cache that is bounded in bytes (environment variable
     ``MMSEG_UHR_DECODED_CACHE_MIB``, 512 by default); images that it cannot
     hold are decoded again for each window, unless a
-    :class:`~mmseg_uhr.rasters.RowBuffer` reads them in sequence.
+    :class:`~mmseg_uhr.rasters.RowBuffer` reads them in sequence. A header
+    that claims more pixels than ``MMSEG_UHR_MAX_PIXELS`` of such a format is
+    refused; files of small blocks may have any size.
 
     Pixels of the nodata value and NaN are read as ``fill``; pixels that an
     alpha band or an internal mask hides are read as they are, and
@@ -92,7 +93,8 @@ class FileRaster(Raster):
             this order. Defaults to all but an alpha band.
 
     Raises:
-        RasterError: If the file is missing, is no raster, or lacks a band.
+        RasterError: If the file is missing, is no raster, lacks a band, or
+            claims too many pixels.
     """
 
     def __init__(
@@ -161,6 +163,7 @@ class FileRaster(Raster):
         self._is_scanned = dataset.driver in _SCANNED or _has_one_strip(
             dataset
         )
+        check_pixels(self.name, self.shape, (height, width), self._is_scanned)
         # A block of more than a quarter of the image is no random access.
         self.random_access = pixels <= _SMALL_IMAGE or (
             4 * height * width <= pixels and not self._is_scanned
@@ -184,7 +187,9 @@ class FileRaster(Raster):
             identity.update(bytes=size, mtime_ns=mtime_ns)
         return identity
 
-    def read_mask(self, window: tuple[int, int, int, int]) -> Tensor | None:
+    def read_mask(
+        self, window: tuple[int, int, int, int]
+    ) -> np.ndarray | None:
         """Tell which pixels have data, see :meth:`Raster.read_mask`.
 
         Those whose bands all hold the nodata value or NaN have none, nor have
@@ -197,8 +202,7 @@ class FileRaster(Raster):
             pixels = self._read(window, size, 'nearest')
         if self._alpha:
             alpha = self._read_bands(self._alpha, window, size, 'nearest')
-        valid = self._valid(window, pixels, alpha)
-        return None if valid is None else torch.from_numpy(valid)
+        return self._valid(window, pixels, alpha)
 
     def _valid(
         self,

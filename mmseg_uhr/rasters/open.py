@@ -1,19 +1,22 @@
 """One way in for everything that can be read by window."""
 
 import os
+import sys
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import Union
+from typing import TYPE_CHECKING, Any, Union
 
 import numpy as np
-from torch import Tensor
 
-from .array import ArrayRaster, TensorRaster
+from .array import ArrayRaster
 from .base import Raster
 from .file import FileRaster, file_version
 
-RasterLike = Union[str, Path, np.ndarray, Tensor, Raster]
+if TYPE_CHECKING:
+    from torch import Tensor
+
+RasterLike = Union[str, Path, np.ndarray, 'Tensor', Raster]
 
 
 @lru_cache(maxsize=64)
@@ -63,7 +66,9 @@ def as_raster(source: RasterLike, name: str | None = None) -> Raster:
         return source
     if isinstance(source, (str, Path)):
         return open_raster(source)
-    if isinstance(source, Tensor):
+    if _is_tensor(source):
+        from .tensor import TensorRaster
+
         return TensorRaster(source, name or '<tensor>')
     if isinstance(source, np.ndarray):
         return ArrayRaster(source, name or '<array>')
@@ -71,3 +76,9 @@ def as_raster(source: RasterLike, name: str | None = None) -> Raster:
         f'cannot read pixels from {type(source).__name__}: expected a path, '
         'an array (H, W[, bands]), a tensor (bands, H, W) or a Raster'
     )
+
+
+def _is_tensor(source: Any) -> bool:
+    """Tell whether this is a tensor; before PyTorch is imported none is."""
+    torch = sys.modules.get('torch')
+    return torch is not None and isinstance(source, torch.Tensor)

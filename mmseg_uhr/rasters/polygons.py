@@ -183,7 +183,7 @@ def _regions(
         values = raster.read(window)[..., 0]
         valid = ~np.isin(values, list(ignored))
         if raster.has_mask and (mask := raster.read_mask(window)) is not None:
-            valid &= mask.numpy()
+            valid &= mask
         _check_values(raster.name, values, valid, classes, y)
         stripe: list[_Region] = []
         for class_id, piece in _pieces(values, valid, y):

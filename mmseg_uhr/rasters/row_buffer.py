@@ -1,11 +1,10 @@
 """Rows of a raster that are read once, from the top down."""
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from .array import resize_array
 from .base import Raster
+from .limits import check_rows
 
 # Reads of fewer rows cost more calls than pixels.
 _CHUNK = 64
@@ -48,14 +47,16 @@ class RowBuffer(Raster):
         self._mask: np.ndarray | None = None
         self._start = self._first = self._end = 0
 
-    def read_mask(self, window: tuple[int, int, int, int]) -> Tensor | None:
+    def read_mask(
+        self, window: tuple[int, int, int, int]
+    ) -> np.ndarray | None:
         """Tell which pixels have data, see :meth:`Raster.read_mask`."""
         if not self.has_mask:
             return None
         if not self._hold(window):
             return self.raster.read_mask(window)
         mask = self._take(self._mask, window)[0]
-        return None if mask.all() else torch.from_numpy(mask)
+        return None if mask.all() else mask
 
     def _read(
         self,
@@ -89,6 +90,8 @@ class RowBuffer(Raster):
             return False
         if self._pixels is None:
             width = self.shape[1]
+            row = width * self.bands * self.dtype.itemsize
+            check_rows(self.name, self._capacity, self._capacity * row)
             self._pixels = np.empty(
                 (self.bands, self._capacity, width), self.dtype
             )

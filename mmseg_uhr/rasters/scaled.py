@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from typing import Any, Union
 
 import numpy as np
-from torch import Tensor
 
 from .base import Raster
 
@@ -77,7 +76,9 @@ class ScaledRaster(Raster):
             value_range=[list(pair) for pair in self.ranges],
         )
 
-    def read_mask(self, window: tuple[int, int, int, int]) -> Tensor | None:
+    def read_mask(
+        self, window: tuple[int, int, int, int]
+    ) -> np.ndarray | None:
         """Tell which pixels have data, see :meth:`Raster.read_mask`."""
         return self.raster.read_mask(window)
 

@@ -2,9 +2,10 @@
 
 from dataclasses import dataclass, field
 
-from torch import Tensor
+import numpy as np
 
 from ..tiling import Window
+from ..tiling.arrays import ArrayLike
 
 
 @dataclass(frozen=True)
@@ -13,19 +14,19 @@ class WindowBatch:
 
     Args:
         windows (list[Window]): Where they lie; those to predict.
-        inputs (list[dict[str, Tensor]]): Views (bands, h, w) by name, one
-            dict per window.
+        inputs (list[dict[str, ArrayLike]]): Views (bands, h, w) by name, one
+            dict per window; tensors or arrays.
         boxes (list[dict[str, tuple[float]]]): Where each window lies in its
             views, ``(y, x, h, w)`` as fractions of the view.
-        masks (list[tuple[Window, Tensor | None]]): All windows of the batch,
-            also those without data, which are not predicted, and which of
-            their pixels (h, w) have data; None means all.
+        masks (list[tuple[Window, np.ndarray | None]]): All windows of the
+            batch, also those without data, which are not predicted, and
+            which of their pixels (h, w) have data; None means all.
     """
 
     windows: list[Window]
-    inputs: list[dict[str, Tensor]]
+    inputs: list[dict[str, ArrayLike]]
     boxes: list[dict[str, tuple[float, float, float, float]]]
-    masks: list[tuple[Window, Tensor | None]] = field(default_factory=list)
+    masks: list[tuple[Window, np.ndarray | None]] = field(default_factory=list)
 
     def part(self, first: int, limit: int | None) -> 'WindowBatch':
         """Take some of the windows.

@@ -32,8 +32,7 @@ def layers_of(classes: int, outputs: Outputs) -> dict[str, Layer]:
     Returns:
         dict[str, Layer]: At least ``labels``.
     """
-    dtype = str(label_dtype(classes)).removeprefix('torch.')
-    layers = {'labels': Layer(dtype)}
+    layers = {'labels': Layer(label_dtype(classes))}
     if outputs.probabilities:
         layers['probabilities'] = Layer('uint8', len(outputs.probabilities))
     if outputs.confidence:

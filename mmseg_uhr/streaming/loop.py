@@ -1,14 +1,15 @@
 """Windows of a raster in, finished rows of its label map out."""
 
+import logging
 from collections.abc import Callable, Iterator, Mapping
 from itertools import islice
 
-import torch
-from mmengine.logging import print_log
-from torch import Tensor
+import numpy as np
 
+from .. import compat
 from ..rasters import Raster, RowBuffer
 from ..tiling import BandAccumulator, TilePlan, View, Window
+from ..tiling.arrays import ArrayLike
 from ..tiling.views import LOCAL
 from .batch import WindowBatch
 from .mask import MaskBand
@@ -25,17 +26,21 @@ def stream_rows(
     raster: Raster,
     settings: StreamSettings,
     views: Mapping[str, View],
-    predict: Callable[[WindowBatch], Tensor],
+    predict: Callable[[WindowBatch], ArrayLike],
     threshold: float | None = None,
     outputs: Outputs = Outputs(),
     rows: tuple[int, int] | None = None,
     nodata: int | None = None,
+    tensors: bool = True,
+    may_shrink: bool = True,
 ) -> Iterator[FinishedRows]:
     """Segment a raster window by window; memory is one band of rows.
 
     Where memory does not suffice, batches are halved, then the band moves to
     the host, then windows are halved, if the local view has no size of its
     own. Rows that were handed out stay as they are.
+
+    Logits may be tensors or arrays; all that follows is of the same kind.
 
     Args:
         raster (Raster): The scene.
@@ -52,6 +57,10 @@ def stream_rows(
         nodata (int, optional): Class id of pixels without data; windows that
             have no others are not predicted. By default these pixels are
             predicted like all others.
+        tensors (bool): Whether views are read as tensors of PyTorch, else as
+            arrays of NumPy. Defaults to True.
+        may_shrink (bool): Whether the network takes smaller windows, too.
+            Defaults to True.
 
     Yields:
         FinishedRows: On the CPU, from the top to the bottom.
@@ -79,19 +88,19 @@ def stream_rows(
                 outputs,
                 (start, stop),
                 nodata,
+                tensors,
             ):
                 yield found
                 start = found.y + len(found.labels)
         except WindowTooLargeError as error:
-            smaller = settings.shrunk()
+            smaller = settings.shrunk() if may_shrink else None
             if smaller is None or views[LOCAL].size is not None:
                 raise
             settings = smaller
-            print_log(
+            compat.log(
                 f'{error}. Going on from row {start} with windows of '
                 f'{settings.crop_size} pixels.',
-                logger='current',
-                level=30,
+                logging.WARNING,
             )
 
 
@@ -100,25 +109,26 @@ def _stream(
     plan: TilePlan,
     settings: StreamSettings,
     views: Mapping[str, View],
-    predict: Callable[[WindowBatch], Tensor],
+    predict: Callable[[WindowBatch], ArrayLike],
     threshold: float | None,
     outputs: Outputs,
     rows: tuple[int, int],
     nodata: int | None,
+    tensors: bool,
 ) -> Iterator[FinishedRows]:
     """Segment rows with windows of one size, see :func:`stream_rows`."""
     band = BandAccumulator(
         plan,
         settings.blend,
         first_row=rows[0],
-        dtype=getattr(torch, settings.accumulator),
+        dtype=settings.accumulator,
         on_host=settings.accumulate_on == 'host',
     )
     masked = nodata is not None and raster.has_mask
     mask = MaskBand(plan) if masked else None
     careful = CarefulPredictor(predict, band.move_to_host)
     batches = read_batches(
-        raster, plan, views, settings.batch_size, rows, masked
+        raster, plan, views, settings.batch_size, rows, masked, tensors
     )
 
     def finished(until: int) -> Iterator[FinishedRows]:
@@ -154,6 +164,7 @@ def read_batches(
     batch_size: int,
     rows: tuple[int, int],
     masked: bool = False,
+    tensors: bool = True,
 ) -> Iterator[WindowBatch]:
     """Read the views of the windows that cover rows, a batch at a time.
 
@@ -167,6 +178,7 @@ def read_batches(
         rows (tuple[int]): ``(start, stop)``.
         masked (bool): Whether to read which pixels have data, and to leave
             windows without any unpredicted.
+        tensors (bool): Whether views are tensors, else arrays.
 
     Yields:
         WindowBatch: Of all batches of the plan, those that hold a window
@@ -174,7 +186,7 @@ def read_batches(
     """
     scene = Window(0, 0, *raster.shape)
     scene_views = {
-        name: _read_view(raster, view, scene)
+        name: _read_view(raster, view, scene, tensors)
         for name, view in views.items()
         if view.whole_scene
     }
@@ -202,7 +214,7 @@ def read_batches(
             {
                 name: scene_views[name]
                 if view.whole_scene
-                else _read_view(raster, view, window)
+                else _read_view(raster, view, window, tensors)
                 for name, view in views.items()
             }
             for window in seen
@@ -235,9 +247,12 @@ def _buffered(
     return RowBuffer(raster, max(fitting, default=window.h))
 
 
-def _read_view(raster: Raster, view: View, window: Window) -> Tensor:
+def _read_view(
+    raster: Raster, view: View, window: Window, tensors: bool
+) -> ArrayLike:
     """Read one view of a window, shape (bands, h, w)."""
     region = view.region_of(window, raster.shape)
-    return raster.read_tensor(
-        region, view.size_of(region), view.resampling, view.fill
-    )
+    how = region, view.size_of(region), view.resampling, view.fill
+    if tensors:
+        return raster.read_tensor(*how)
+    return np.moveaxis(raster.read(*how), 2, 0)

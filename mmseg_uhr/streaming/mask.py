@@ -1,7 +1,6 @@
 """Which pixels of unfinished rows have data."""
 
-import torch
-from torch import Tensor
+import numpy as np
 
 from ..tiling import TilePlan, Window
 
@@ -15,20 +14,20 @@ class MaskBand:
 
     def __init__(self, plan: TilePlan) -> None:
         self._height = plan.window_size[0]
-        self._valid = torch.ones(self._height, plan.shape[1], dtype=bool)
+        self._valid = np.ones((self._height, plan.shape[1]), bool)
 
-    def add(self, valid: Tensor | None, window: Window) -> None:
+    def add(self, valid: np.ndarray | None, window: Window) -> None:
         """Add the mask of a window.
 
         Args:
-            valid (Tensor, optional): Bool (h, w). Defaults to all.
+            valid (np.ndarray, optional): Bool (h, w). Defaults to all.
             window (Window): Where it belongs.
         """
         columns = slice(window.x, window.x + window.w)
         rows = self._buffer_rows(window.y, window.h)
         self._valid[rows, columns] = True if valid is None else valid
 
-    def rows(self, y: int, count: int) -> Tensor:
+    def rows(self, y: int, count: int) -> np.ndarray:
         """Return the mask of finished rows.
 
         Args:
@@ -36,10 +35,10 @@ class MaskBand:
             count (int): How many.
 
         Returns:
-            Tensor: Bool (count, W).
+            np.ndarray: Bool (count, W).
         """
         return self._valid[self._buffer_rows(y, count)]
 
-    def _buffer_rows(self, y: int, count: int) -> Tensor:
+    def _buffer_rows(self, y: int, count: int) -> np.ndarray:
         """Return where raster rows live in the buffer."""
-        return torch.arange(y, y + count) % self._height
+        return np.arange(y, y + count) % self._height

@@ -1,16 +1,18 @@
 """Predicting with less memory once it runs out."""
 
+import logging
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 
-import torch
-from mmengine.logging import print_log
-from torch import Tensor
-
+from .. import compat
 from ..tiling import Window
+from ..tiling.arrays import ArrayLike, loaded_torch
 from .batch import WindowBatch
 
-# What CPU allocators say, in errors of no type of their own.
+# What PyTorch's CPU allocators say, in errors of no type of their own.
 _CPU_WORDS = ("can't allocate memory", 'not enough memory')
+# And what onnxruntime says, in some of its many types.
+_RUNTIME_WORDS = ('Failed to allocate memory', 'bad_alloc', 'bad allocation')
 
 
 class WindowTooLargeError(RuntimeError):
@@ -24,14 +26,20 @@ def is_out_of_memory(error: BaseException) -> bool:
         error (BaseException): Of a forward pass.
 
     Returns:
-        bool: True for those of CUDA, of PyTorch's CPU allocator and of
-        Python.
+        bool: True for those of CUDA, of PyTorch's CPU allocator, of Python
+        and of onnxruntime.
     """
-    if isinstance(error, (torch.cuda.OutOfMemoryError, MemoryError)):
+    torch = loaded_torch()
+    if isinstance(error, MemoryError) or (
+        torch and isinstance(error, torch.cuda.OutOfMemoryError)
+    ):
         return True
-    return isinstance(error, RuntimeError) and any(
-        words in str(error) for words in _CPU_WORDS
-    )
+    words = ()
+    if isinstance(error, RuntimeError):
+        words = _CPU_WORDS
+    elif type(error).__module__.startswith('onnxruntime.'):
+        words = _RUNTIME_WORDS
+    return any(one in str(error) for one in words)
 
 
 class CarefulPredictor:
@@ -48,21 +56,23 @@ class CarefulPredictor:
 
     def __init__(
         self,
-        predict: Callable[[WindowBatch], Tensor],
+        predict: Callable[[WindowBatch], ArrayLike],
         make_room: Callable[[], bool] = lambda: False,
     ) -> None:
         self._predict = predict
         self._make_room = make_room
         self._limit: int | None = None
 
-    def __call__(self, batch: WindowBatch) -> Iterator[tuple[Window, Tensor]]:
+    def __call__(
+        self, batch: WindowBatch
+    ) -> Iterator[tuple[Window, ArrayLike]]:
         """Predict a batch.
 
         Args:
             batch (WindowBatch): Any number of windows.
 
         Yields:
-            tuple[Window, Tensor]: Each window and its logits (C, h, w), in
+            tuple[Window, ArrayLike]: Each window and its logits (C, h, w), in
             order.
 
         Raises:
@@ -75,26 +85,26 @@ class CarefulPredictor:
             if logits is not None:
                 yield from zip(part.windows, logits, strict=True)
                 done += len(part.windows)
-            elif torch.cuda.is_available():
+            elif (torch := loaded_torch()) and torch.cuda.is_available():
                 # Only now: the error held what had been made.
                 torch.cuda.empty_cache()
 
-    def _try(self, batch: WindowBatch) -> Tensor | None:
+    def _try(self, batch: WindowBatch) -> ArrayLike | None:
         """Predict a batch; None if memory ran out and less may do."""
+        torch = loaded_torch()
         try:
-            with torch.no_grad():
+            with torch.no_grad() if torch else nullcontext():
                 return self._predict(batch)
         except Exception as error:
             if not is_out_of_memory(error):
                 raise
             count, window = len(batch.windows), batch.windows[0]
             if count == 1 and self._make_room():
-                print_log(
+                compat.log(
                     f'Memory does not suffice for a window of {window.h} x '
                     f'{window.w} pixels ({_first_line(error)}): sums of '
                     'logits are kept on the host from now on.',
-                    logger='current',
-                    level=30,
+                    logging.WARNING,
                 )
                 return None
             if count == 1:
@@ -104,12 +114,11 @@ class CarefulPredictor:
                     'test_cfg.crop_size and test_cfg.stride'
                 ) from error
             self._limit = (count + 1) // 2
-            print_log(
+            compat.log(
                 f'Memory does not suffice for {count} windows of {window.h} x '
                 f'{window.w} pixels at a time ({_first_line(error)}); going '
                 f'on with {self._limit}. Set test_cfg.batch_size to that.',
-                logger='current',
-                level=30,
+                logging.WARNING,
             )
             return None
 

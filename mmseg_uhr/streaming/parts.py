@@ -224,7 +224,8 @@ class PartStore:
         """Refuse parts of another run."""
         try:
             stored = json.loads(journal.read_text())
-        except (OSError, ValueError) as error:
+        # The last: brackets in brackets, without end.
+        except (OSError, ValueError, RecursionError) as error:
             raise RasterError(
                 str(journal),
                 f'cannot be read ({error}), so what the parts beside it '

@@ -1,12 +1,14 @@
 """Rows of a scene that no window will change any more."""
 
+import math
 from dataclasses import dataclass
 from typing import NamedTuple
 
-import torch
-from torch import Tensor
+import numpy as np
 
-# Rows decided at a time: temporary tensors stay small.
+from ..tiling.arrays import ArrayLike, operations_of
+
+# Rows decided at a time: what is temporary stays small.
 _STRIPE = 128
 
 
@@ -24,47 +26,53 @@ class Outputs:
 
 
 class FinishedRows(NamedTuple):
-    """Finished rows of a scene, on the CPU.
+    """Finished rows of a scene, on the CPU; tensors or arrays, as logits are.
 
     Args:
         y (int): The first row in pixels of the scene.
-        labels (Tensor): Class ids (h, W), see :func:`decide`.
-        probabilities (Tensor, optional): ``uint8`` (k, h, W), 255 meaning 1,
-            of the classes asked for.
-        confidence (Tensor, optional): ``uint8`` (h, W), 255 meaning 1.
+        labels (ArrayLike): Class ids (h, W), see :func:`decide`.
+        probabilities (ArrayLike, optional): ``uint8`` (k, h, W), 255 meaning
+            1, of the classes asked for.
+        confidence (ArrayLike, optional): ``uint8`` (h, W), 255 meaning 1.
     """
 
     y: int
-    labels: Tensor
-    probabilities: Tensor | None = None
-    confidence: Tensor | None = None
+    labels: ArrayLike
+    probabilities: ArrayLike | None = None
+    confidence: ArrayLike | None = None
 
-    def without(self, missing: Tensor, nodata: int) -> 'FinishedRows':
+    @property
+    def pixels(self) -> int:
+        """int: How many pixels these rows have."""
+        return math.prod(self.labels.shape)
+
+    def without(self, missing: np.ndarray, nodata: int) -> 'FinishedRows':
         """Mark pixels without data.
 
         Args:
-            missing (Tensor): Which pixels, bool (h, W).
+            missing (np.ndarray): Which pixels, bool (h, W).
             nodata (int): Their class id; their probabilities become 0.
 
         Returns:
-            FinishedRows: The same tensors, changed in place.
+            FinishedRows: The same values, changed in place.
         """
-        self.labels.masked_fill_(missing, nodata)
-        for found in (self.probabilities, self.confidence):
+        marks = ((self.labels, nodata), *((one, 0) for one in self[2:]))
+        for found, mark in marks:
             if found is not None:
-                found.masked_fill_(missing, 0)
+                # A tensor on the CPU and its array share their values.
+                np.copyto(np.asarray(found), mark, where=missing)
         return self
 
 
-def label_dtype(classes: int) -> torch.dtype:
-    """Return the type of class ids: ``uint8`` for up to 256 classes."""
-    return torch.uint8 if classes <= 256 else torch.int16
+def label_dtype(classes: int) -> str:
+    """Name the type of class ids: ``uint8`` for up to 256 classes."""
+    return 'uint8' if classes <= 256 else 'int16'
 
 
 def finish_rows(
     y: int,
-    sums: Tensor,
-    norm: tuple[Tensor, Tensor],
+    sums: ArrayLike,
+    norm: tuple[ArrayLike, ArrayLike],
     outputs: Outputs = Outputs(),
     threshold: float | None = None,
 ) -> FinishedRows:
@@ -72,9 +80,9 @@ def finish_rows(
 
     Args:
         y (int): First row in pixels of the scene.
-        sums (Tensor): Weighted sums of logits (C, h, W); overwritten.
-        norm (tuple[Tensor]): Sums of the weights: of the rows (h) and of the
-            columns (W), whose products they are.
+        sums (ArrayLike): Weighted sums of logits (C, h, W); overwritten.
+        norm (tuple[ArrayLike]): Sums of the weights: of the rows (h) and of
+            the columns (W), whose products they are.
         outputs (Outputs): What is wanted.
         threshold (float, optional): Of the sigmoid, for binary models with
             one channel.
@@ -82,66 +90,66 @@ def finish_rows(
     Returns:
         FinishedRows: On the CPU.
     """
+    of = operations_of(sums)
     if len(sums) > 1 and outputs == Outputs():
         # All classes of a pixel share one weight sum, so the sums decide.
-        return FinishedRows(y, decide(sums).cpu())
+        return FinishedRows(y, of.to_host(decide(sums)))
     stripes = []
     for first in range(0, sums.shape[1], _STRIPE):
         rows = slice(first, first + _STRIPE)
-        logits = sums[:, rows].float() / norm[0][rows, None] / norm[1]
+        logits = of.float32(sums[:, rows]) / norm[0][rows, None] / norm[1]
         stripes.append(_finish(logits, outputs, threshold))
     return FinishedRows(
         y,
         *(
-            None if found[0] is None else torch.cat(found, dim=-2)
+            None if found[0] is None else of.module.concatenate(found, -2)
             for found in zip(*stripes, strict=True)
         ),
     )
 
 
 def _finish(
-    logits: Tensor, outputs: Outputs, threshold: float | None
-) -> tuple[Tensor, Tensor | None, Tensor | None]:
+    logits: ArrayLike, outputs: Outputs, threshold: float | None
+) -> tuple[ArrayLike, ArrayLike | None, ArrayLike | None]:
     """Return labels, probabilities and confidence of a few rows."""
+    of = operations_of(logits)
     probabilities = confidence = None
     if len(logits) == 1:
-        one = logits[0].sigmoid()
+        one = of.sigmoid(logits[0])
         # As if there were two channels: background and class.
-        found = torch.stack((1 - one, one))
+        found = of.module.stack((1 - one, one))
     else:
-        found = logits.softmax(dim=0)
+        found = of.softmax(logits)
     labels = decide(logits, threshold)
     if outputs.probabilities:
-        probabilities = _quantise(found[list(outputs.probabilities)])
+        wanted = found[list(outputs.probabilities)]
+        probabilities = of.to_host(of.as_bytes(wanted))
     if outputs.confidence:
-        confidence = _quantise(found.gather(0, labels[None].long())[0])
-    return labels.cpu(), probabilities, confidence
+        confidence = of.to_host(of.as_bytes(of.chosen(found, labels)))
+    return of.to_host(labels), probabilities, confidence
 
 
-def _quantise(probabilities: Tensor) -> Tensor:
-    """Store values from 0 to 1 in a byte, on the CPU."""
-    return (probabilities * 255).round_().to(torch.uint8).cpu()
-
-
-def decide(logits: Tensor, threshold: float | None = None) -> Tensor:
+def decide(logits: ArrayLike, threshold: float | None = None) -> ArrayLike:
     """Choose the class of each pixel.
 
     Args:
-        logits (Tensor): Shape (C, h, w); overwritten.
+        logits (ArrayLike): Shape (C, h, w); overwritten.
         threshold (float, optional): Of the sigmoid, for binary models with
             one channel.
 
     Returns:
-        Tensor: Class ids (h, w) on the same device, ``uint8`` for up to 256
+        ArrayLike: Class ids (h, w) on the same device, ``uint8`` for up to 256
         classes, ``int16`` above.
     """
-    dtype = label_dtype(len(logits))
-    if len(logits) == 1:
-        return (logits[0].sigmoid() > threshold).to(dtype)
-    # 5 times as fast on CPU as `argmax` over the outermost dimension.
+    of = operations_of(logits)
     best = logits[0]
-    labels = torch.zeros(best.shape, dtype=dtype, device=logits.device)
+    dtype = getattr(of.module, label_dtype(len(logits)))
+    labels = of.module.zeros_like(best, dtype=dtype)
+    if len(logits) == 1:
+        of.fill(labels, of.sigmoid(best) > threshold, 1)
+        return labels
+    # 5 times as fast on CPU as `argmax` over the outermost dimension.
     for index in range(1, len(logits)):
-        labels.masked_fill_(logits[index] > best, index)
-        torch.maximum(best, logits[index], out=best)
+        of.fill(labels, logits[index] > best, index)
+        of.module.maximum(best, logits[index], out=best)
     return labels

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from numbers import Integral, Real
 from typing import Any
 
 from ..tiling import BLENDS, SYMMETRIES, TilePlan
@@ -52,6 +53,8 @@ class StreamSettings:
     accumulate_on: str = 'device'
 
     def __post_init__(self) -> None:
+        check_sides('crop_size', self.crop_size)
+        check_sides('stride', self.stride)
         for name, known in (
             ('blend', BLENDS),
             ('tta', tuple(SYMMETRIES)),
@@ -63,14 +66,14 @@ class StreamSettings:
                     f'test_cfg.{name}={getattr(self, name)!r}: expected one '
                     f'of {known}'
                 )
-        if not isinstance(self.batch_size, int) or self.batch_size < 1:
+        if not _is_number(self.batch_size, Integral) or self.batch_size < 1:
             raise ValueError(
                 f'test_cfg.batch_size={self.batch_size!r}: expected a number '
                 'of windows, at least 1'
             )
         scales = self.tta_scales
         if not isinstance(scales, (tuple, list)) or not (
-            scales and all(0 < scale <= 8 for scale in scales)
+            scales and all(_is_number(s) and 0 < s <= 8 for s in scales)
         ):
             raise ValueError(
                 f'test_cfg.tta_scales={scales!r}: expected factors between 0 '
@@ -129,3 +132,29 @@ class StreamSettings:
             if name in test_cfg
         }
         return cls(**given)
+
+
+def check_sides(name: str, sides: Any) -> None:
+    """Refuse what is no height and width.
+
+    Args:
+        name (str): Field of ``test_cfg``.
+        sides (Any): Its value.
+
+    Raises:
+        ValueError: If it is not two whole numbers.
+    """
+    if (
+        not isinstance(sides, (tuple, list))
+        or len(sides) != 2
+        or not all(_is_number(side, Integral) for side in sides)
+    ):
+        raise ValueError(
+            f'test_cfg.{name}={sides!r}: expected (height, width) in pixels, '
+            'such as (1024, 1024)'
+        )
+
+
+def _is_number(value: Any, kind: type = Real) -> bool:
+    """Tell numbers from all else; True and False are none."""
+    return isinstance(value, kind) and not isinstance(value, bool)

@@ -1,10 +1,9 @@
 """Sums of overlapping windows, one band of rows at a time."""
 
 from collections.abc import Iterator, Sequence
+from types import ModuleType
 
-import torch
-from torch import Tensor
-
+from .arrays import ArrayLike, operations_of
 from .blending import blend_profiles
 from .plan import TilePlan
 from .window import Window
@@ -20,12 +19,14 @@ class BandAccumulator:
     products of a row's and a column's, so the sums of weights are, too, and
     need no buffer.
 
+    Logits are arrays of NumPy or tensors of PyTorch, always of one kind.
+
     Args:
         plan (TilePlan): Where the windows lie.
         blend (str): See :func:`~mmseg_uhr.tiling.blend_weights`.
         first_row (int): Rows above it are left out. Defaults to 0.
-        dtype (torch.dtype): Of the sums. Defaults to ``torch.float32``;
-            logits of higher precision raise it.
+        dtype (str): Type of the sums. Defaults to ``'float32'``; logits of
+            higher precision raise it.
         on_host (bool): Whether the sums are kept in host memory instead of
             the logits' device. Defaults to False.
     """
@@ -35,43 +36,29 @@ class BandAccumulator:
         plan: TilePlan,
         blend: str = 'uniform',
         first_row: int = 0,
-        dtype: torch.dtype = torch.float32,
+        dtype: str = 'float32',
         on_host: bool = False,
     ) -> None:
         self.plan = plan
         self.top = first_row
         self.dtype = dtype
         self._cores = blend == 'centre'
-        self._weights: Tensor | None = None
-        profiles = blend_profiles(blend, plan.window_size)
-        if profiles is not None:
-            self._weights = profiles[0][:, None] * profiles[1]
-        self._row_norm, self._column_norm = (
-            torch.ones(full)
-            if self._cores
-            else _sum_of_profiles(starts, length, full, profile)
-            for starts, length, full, profile in zip(
-                (plan.rows, plan.columns),
-                plan.window_size,
-                plan.shape,
-                profiles or (None, None),
-                strict=True,
-            )
-        )
-        self._sums: Tensor | None = None
+        self._blend = blend
+        self._weights: ArrayLike | None = None
+        self._sums: ArrayLike | None = None
         self._on_host = on_host
 
-    def add(self, logits: Tensor, window: Window) -> None:
+    def add(self, logits: ArrayLike, window: Window) -> None:
         """Add the logits of a window.
 
         Args:
-            logits (Tensor): Shape (C, h, w), always on one device.
+            logits (ArrayLike): Shape (C, h, w), always on one device.
             window (Window): Where they belong; it must touch rows that are
                 not finished.
         """
         if self._sums is None:
             self._allocate(logits)
-        logits = logits.to(self._sums)
+        logits = self._operations.converted(logits, self._sums)
         weights = self._weights
         y, x = window.y, window.x
         if self._cores:
@@ -86,12 +73,14 @@ class BandAccumulator:
             if weights is None:
                 target += logits[:, part, inside]
             else:
-                target.addcmul_(logits[:, part, inside], weights[part, inside])
+                self._operations.add_product(
+                    target, logits[:, part, inside], weights[part, inside]
+                )
             first += rows.stop - rows.start
 
     def finish(
         self, until: int
-    ) -> Iterator[tuple[int, Tensor, tuple[Tensor, Tensor]]]:
+    ) -> Iterator[tuple[int, ArrayLike, tuple[ArrayLike, ArrayLike]]]:
         """Hand out the rows above ``until``, which take no more windows.
 
         Args:
@@ -110,7 +99,7 @@ class BandAccumulator:
                 sums,
                 (self._row_norm[self.top : stop], self._column_norm),
             )
-            sums.zero_()
+            sums[...] = 0
             self.top = stop
 
     def move_to_host(self) -> bool:
@@ -120,9 +109,9 @@ class BandAccumulator:
             bool: Whether this freed memory of another device.
         """
         self._on_host = True
-        if self._sums is None or self._sums.device.type == 'cpu':
+        if self._sums is None or self._operations.on_host(self._sums):
             return False
-        self._sums = self._sums.cpu()
+        self._sums = self._operations.to_host(self._sums)
         self._move_weights()
         return True
 
@@ -135,35 +124,53 @@ class BandAccumulator:
             yield slice(offset, offset + length)
             start += length
 
-    def _allocate(self, logits: Tensor) -> None:
+    def _allocate(self, logits: ArrayLike) -> None:
         """Make a buffer of one window's height, on the logits' device."""
+        self._operations = operations_of(logits)
         size = len(logits), self.plan.window_size[0], self.plan.shape[1]
-        if torch.finfo(logits.dtype).bits > 32:
-            self.dtype = logits.dtype
-        device = torch.device('cpu') if self._on_host else logits.device
-        try:
-            self._sums = logits.new_zeros(
-                size, dtype=self.dtype, device=device
-            )
-        except torch.cuda.OutOfMemoryError:
-            self._on_host = True
-            self._sums = torch.zeros(size, dtype=self.dtype)
+        self._sums = self._operations.zeros(
+            size, logits, self.dtype, self._on_host
+        )
+        self._make_weights(self._operations.module)
         self._move_weights()
+
+    def _make_weights(self, module: ModuleType) -> None:
+        """Make the weights of a window and their sums on the raster."""
+        plan = self.plan
+        profiles = blend_profiles(self._blend, plan.window_size, module)
+        if profiles is not None:
+            self._weights = profiles[0][:, None] * profiles[1]
+        self._row_norm, self._column_norm = (
+            module.ones(full, dtype=module.float32)
+            if self._cores
+            else _sum_of_profiles(starts, length, full, profile, module)
+            for starts, length, full, profile in zip(
+                (plan.rows, plan.columns),
+                plan.window_size,
+                plan.shape,
+                profiles or (None, None),
+                strict=True,
+            )
+        )
 
     def _move_weights(self) -> None:
         """Bring the weights to where the sums are."""
+        move = self._operations
         if self._weights is not None:
-            self._weights = self._weights.to(self._sums)
-        device = self._sums.device
-        self._row_norm = self._row_norm.to(device)
-        self._column_norm = self._column_norm.to(device)
+            self._weights = move.converted(self._weights, self._sums)
+        self._row_norm = move.placed(self._row_norm, self._sums)
+        self._column_norm = move.placed(self._column_norm, self._sums)
 
 
 def _sum_of_profiles(
-    starts: Sequence[int], length: int, full: int, profile: Tensor | None
-) -> Tensor:
+    starts: Sequence[int],
+    length: int,
+    full: int,
+    profile: ArrayLike | None,
+    module: ModuleType,
+) -> ArrayLike:
     """Add the weights of all windows along one axis, shape (full,)."""
-    sums = torch.zeros(full)
+    sums = module.zeros(full, dtype=module.float32)
     for start in starts:
         sums[start : start + length] += 1 if profile is None else profile
     return sums

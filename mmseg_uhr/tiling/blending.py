@@ -1,7 +1,9 @@
 """How much each pixel of a window counts where windows overlap."""
 
-import torch
-from torch import Tensor
+from importlib import import_module
+from types import ModuleType
+
+from .arrays import ArrayLike
 
 BLENDS = ('uniform', 'gaussian', 'linear', 'hann', 'centre')
 # Standard deviation as a share of the window's side, and the floor that keeps
@@ -11,7 +13,9 @@ _SIGMA = 1 / 8
 _FLOOR = 1e-3
 
 
-def blend_weights(blend: str, size: tuple[int, int]) -> Tensor | None:
+def blend_weights(
+    blend: str, size: tuple[int, int], module: ModuleType | None = None
+) -> ArrayLike | None:
     """Return the weights of a window's pixels.
 
     Args:
@@ -22,31 +26,35 @@ def blend_weights(blend: str, size: tuple[int, int]) -> Tensor | None:
             there each pixel takes the window whose centre is nearest, see
             :meth:`~mmseg_uhr.tiling.TilePlan.core`.
         size (tuple[int]): ``(h, w)`` of a window in pixels.
+        module (ModuleType, optional): ``numpy`` or ``torch``. Defaults to the
+            latter.
 
     Returns:
-        Tensor | None: Shape (h, w), positive, at most 1; None means all 1.
+        Tensor | np.ndarray | None: Shape (h, w), positive, at most 1; None
+        means all 1.
 
     Raises:
         ValueError: If the name is unknown.
     """
-    profiles = blend_profiles(blend, size)
+    profiles = blend_profiles(blend, size, module or import_module('torch'))
     if profiles is None:
         return None
     return profiles[0][:, None] * profiles[1]
 
 
 def blend_profiles(
-    blend: str, size: tuple[int, int]
-) -> tuple[Tensor, Tensor] | None:
+    blend: str, size: tuple[int, int], module: ModuleType
+) -> tuple[ArrayLike, ArrayLike] | None:
     """Return the factors of :func:`blend_weights`.
 
     Args:
         blend (str): As there.
         size (tuple[int]): ``(h, w)`` of a window in pixels.
+        module (ModuleType): ``numpy`` or ``torch``, whose type is wanted.
 
     Returns:
-        tuple[Tensor] | None: Weights of the rows (h) and of the columns (w);
-        None means all 1.
+        tuple[ArrayLike] | None: Weights of the rows (h) and of the columns
+        (w); None means all 1.
 
     Raises:
         ValueError: If the name is unknown.
@@ -55,21 +63,22 @@ def blend_profiles(
         raise ValueError(f'blend {blend!r}: expected one of {BLENDS}')
     if blend in ('uniform', 'centre'):
         return None
-    return _profile(blend, size[0]), _profile(blend, size[1])
+    return _profile(blend, size[0], module), _profile(blend, size[1], module)
 
 
-def _profile(blend: str, length: int) -> Tensor:
+def _profile(blend: str, length: int, module: ModuleType) -> ArrayLike:
     """Weights along one side of a window, symmetric and at most 1.
 
     The floor is that of a side, not of the product: rows at the rim of the
     scene would else weigh all columns alike.
     """
     # From the centre, in window sides: -1/2 to 1/2.
-    offset = (torch.arange(length, dtype=torch.float32) + 0.5) / length - 0.5
+    offset = module.arange(length, dtype=module.float32) + 0.5
+    offset = offset / length - 0.5
     if blend == 'gaussian':
-        profile = torch.exp(-0.5 * (offset / _SIGMA) ** 2)
+        profile = module.exp(-0.5 * (offset / _SIGMA) ** 2)
     elif blend == 'linear':
-        profile = 1 - 2 * offset.abs()
+        profile = 1 - 2 * module.abs(offset)
     else:
-        profile = torch.cos(torch.pi * offset) ** 2
-    return (profile / profile.max()).clamp_min(_FLOOR)
+        profile = module.cos(module.pi * offset) ** 2
+    return module.clip(profile / profile.max(), _FLOOR, None)

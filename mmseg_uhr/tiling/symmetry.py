@@ -2,8 +2,7 @@
 
 from typing import NamedTuple
 
-import torch
-from torch import Tensor
+from .arrays import ArrayLike, operations_of
 
 
 class Symmetry(NamedTuple):
@@ -17,33 +16,36 @@ class Symmetry(NamedTuple):
     mirror: bool = False
     turns: int = 0
 
-    def apply(self, x: Tensor) -> Tensor:
+    def apply(self, x: ArrayLike) -> ArrayLike:
         """Mirror and turn maps (..., h, w); odd turns make (..., w, h)."""
+        module = operations_of(x).module
         if self.mirror:
-            x = x.flip(-1)
-        return torch.rot90(x, self.turns, (-2, -1)) if self.turns else x
+            x = module.flip(x, (-1,))
+        return module.rot90(x, self.turns, (-2, -1)) if self.turns else x
 
-    def undo(self, x: Tensor) -> Tensor:
+    def undo(self, x: ArrayLike) -> ArrayLike:
         """Turn back and mirror maps (..., h, w)."""
+        module = operations_of(x).module
         if self.turns:
-            x = torch.rot90(x, -self.turns, (-2, -1))
-        return x.flip(-1) if self.mirror else x
+            x = module.rot90(x, -self.turns, (-2, -1))
+        return module.flip(x, (-1,)) if self.mirror else x
 
-    def apply_to_boxes(self, boxes: Tensor) -> Tensor:
+    def apply_to_boxes(self, boxes: ArrayLike) -> ArrayLike:
         """Do to boxes in a map what :meth:`apply` does to the map.
 
         Args:
-            boxes (Tensor): ``(y, x, h, w)`` in fractions of the map, (N, 4).
+            boxes (ArrayLike): ``(y, x, h, w)`` in fractions of the map,
+                (N, 4).
 
         Returns:
-            Tensor: In fractions of the turned map, (N, 4).
+            ArrayLike: In fractions of the turned map, (N, 4).
         """
-        y, x, h, w = boxes.unbind(dim=1)
+        y, x, h, w = (boxes[:, i] for i in range(4))
         if self.mirror:
             x = 1 - x - w
         for _ in range(self.turns % 4):
             y, x, h, w = 1 - x - w, y, w, h
-        return torch.stack((y, x, h, w), dim=1)
+        return operations_of(boxes).module.stack((y, x, h, w), 1)
 
 
 # By what test-time augmentation calls them.

@@ -1,6 +1,7 @@
 """What the distribution says about itself."""
 
 import ast
+import importlib
 import re
 from pathlib import Path
 
@@ -31,13 +32,23 @@ def test_distribution_is_not_named_like_the_module(project):
 
 def test_extras_choose_the_stack(project):
     core = ' '.join(project['dependencies'])
-    assert 'mmseg' not in core
-    assert 'mmcv' not in core
     extras = project['optional-dependencies']
+    # What runs exported networks needs no stack, and no PyTorch.
+    for name in ('mmseg', 'mmcv', 'mmengine', 'torch'):
+        assert name not in core
+        assert name not in ' '.join(extras['onnx'])
+        assert name in ' '.join(extras['onedl'])
     assert {'onedl', 'openmmlab', 'tests', 'docs', 'tracking'} <= set(extras)
     assert any(r.startswith('onedl-mmsegmentation') for r in extras['onedl'])
     assert not any('onedl' in r for r in extras['openmmlab'])
     assert 'setuptools<82' in extras['openmmlab']
+
+
+def test_the_command_is_the_tool(project):
+    module, name = project['scripts']['mmseg-uhr-segment'].split(':')
+    main = getattr(importlib.import_module(module), name)
+    tool = (ROOT / 'tools' / 'segment.py').read_text()
+    assert f'from {main.__module__} import {name}' in tool
 
 
 def test_importing_registers_every_kind_of_type():

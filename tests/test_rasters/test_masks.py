@@ -54,7 +54,7 @@ def masks_of(raster, window):
     """The mask by window, and by rows."""
     for kind in (raster, RowBuffer(raster, window[2])):
         mask = kind.read_mask(window)
-        yield np.ones(window[2:], bool) if mask is None else mask.numpy()
+        yield np.ones(window[2:], bool) if mask is None else mask
 
 
 WINDOW = (5, 3, 20, 16)

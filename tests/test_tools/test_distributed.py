@@ -1,12 +1,18 @@
-"""Several processes on CPUs, started by our scripts."""
+"""Several processes, started by our scripts."""
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import torch
 
 from mmseg_uhr.compat import register_safe_globals
+
+ROOT = Path(__file__).resolve().parents[2]
+STRATEGIES = ROOT / 'configs' / '_base_' / 'strategies'
 
 
 def scores(work_dir):
@@ -56,3 +62,53 @@ def test_two_processes_score_as_one(
 def _times(found):
     """Timings, which differ from run to run."""
     return {k: v for k, v in found.items() if k in ('time', 'data_time')}
+
+
+def test_torchrun_tells_which_error_came_first(
+    tiny_config, tmp_path, run_script
+):
+    with pytest.raises(AssertionError) as found:
+        run_script(
+            *('dist_train.sh', tiny_config, 2, '--work-dir', tmp_path),
+            *('--cfg-options', 'train_dataloader.dataset.data_root=nowhere'),
+            cwd=tmp_path,
+        )
+    text = str(found.value)
+    assert 'Root Cause (first observed failure)' in text
+    assert 'Error' in text.split('error_file:')[-1]
+    assert 'nowhere' in text.split('error_file:')[-1]
+
+
+@pytest.mark.parametrize('script', sorted((ROOT / 'tools').glob('*_*.sh')))
+def test_scripts_are_bash(script):
+    result = subprocess.run(
+        ['bash', '-n', script], capture_output=True, text=True
+    )
+    assert (result.returncode, result.stderr) == (0, '')
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize('strategy', [None, 'fsdp'])
+def test_gpus_meet_over_nccl(tiny_config, tmp_path, strategy):
+    """As many processes as there are GPUs; also a single one."""
+    config = tmp_path / 'config.py'
+    bases = [str(tiny_config)]
+    if strategy:
+        bases.append(str(STRATEGIES / f'{strategy}.py'))
+    config.write_text(f'_base_ = {bases}\n')
+    result = subprocess.run(
+        [
+            *('bash', ROOT / 'tools' / 'dist_train.sh', config),
+            *(str(torch.cuda.device_count()), '--work-dir', tmp_path),
+            *('--cfg-options', 'train_cfg.max_iters=20'),
+        ],
+        env=dict(
+            os.environ,
+            PATH=f'{Path(sys.executable).parent}:{os.environ["PATH"]}',
+        ),
+        capture_output=True,
+        text=True,
+    )
+    assert result.returncode == 0, result.stderr[-4000:]
+    checkpoint = torch.load(tmp_path / 'iter_20.pth', weights_only=True)
+    assert checkpoint['meta']['iter'] == 20

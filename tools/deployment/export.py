@@ -1,13 +1,22 @@
-"""Export the network of windows as ONNX, and check it with onnxruntime."""
+"""Export the network of windows, and check the file against PyTorch."""
 
 import argparse
 import sys
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from mmengine.config import DictAction
 
 import mmseg_uhr  # noqa: F401  registers the types that configs name
 from mmseg_uhr.apis import init_segmentor
-from mmseg_uhr.deployment import OPSETS, ExportResult, export_onnx
+from mmseg_uhr.deployment import (
+    KEEP,
+    OPSETS,
+    ExportResult,
+    export_onnx,
+    export_program,
+    quantise_onnx,
+)
 
 
 def parse_args() -> argparse.Namespace:
@@ -15,7 +24,12 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('config', help='config of the model, ours or stock')
     parser.add_argument('checkpoint', help='weights')
-    parser.add_argument('--out', required=True, help='.onnx file to write')
+    parser.add_argument(
+        '--out',
+        required=True,
+        help='file to write: .onnx, or .pt2 for one that PyTorch compiles '
+        'for this kind of CPU (AOTInductor)',
+    )
     parser.add_argument(
         '--size',
         type=int,
@@ -32,7 +46,7 @@ def parse_args() -> argparse.Namespace:
         '--opset',
         type=int,
         default=OPSETS[0],
-        help=f'{OPSETS[0]} to {OPSETS[-1]} (default: {OPSETS[0]})',
+        help=f'of ONNX, {OPSETS[0]} to {OPSETS[-1]} (default: {OPSETS[0]})',
     )
     parser.add_argument(
         '--fp16', action='store_true', help='compute in float16'
@@ -47,6 +61,39 @@ def parse_args() -> argparse.Namespace:
     )
     parser.add_argument(
         '--scene', help='file whose windows are checked besides random ones'
+    )
+    int8 = parser.add_argument_group('int8')
+    int8.add_argument(
+        '--int8',
+        action='store_true',
+        help='compute convolutions in bytes, which costs some accuracy',
+    )
+    int8.add_argument(
+        '--calibrate',
+        nargs='+',
+        metavar='SCENE',
+        help='files of the training set whose windows tell the ranges',
+    )
+    int8.add_argument(
+        '--windows',
+        type=int,
+        default=64,
+        help='to calibrate on, and at most to check (default: 64)',
+    )
+    int8.add_argument(
+        '--labels', help='label map of --scene: measure the mIoU, too'
+    )
+    int8.add_argument(
+        '--keep',
+        type=float,
+        default=KEEP,
+        help='share of pixels that have to keep their class '
+        f'(default: {KEEP})',
+    )
+    int8.add_argument(
+        '--force',
+        action='store_true',
+        help='write the file even if they do not',
     )
     parser.add_argument(
         '--cfg-options',
@@ -66,10 +113,9 @@ def report(result: ExportResult, checked_real: bool) -> None:
     if result.multiple > 1:
         vary += f' (by {result.multiple})'
     print(
-        f'{result.path}: {result.path.stat().st_size / 2**20:.1f} MiB, '
-        f'opset {result.opset}, {result.nodes} nodes; windows of '
-        f'{height} x {width}; may vary: {vary}; inputs: '
-        f'{", ".join(result.inputs)}'
+        f'{result.path.name}: {result.path.stat().st_size / 2**20:.1f} MiB, '
+        f'{result.nodes} nodes; windows of {height} x {width}; may vary: '
+        f'{vary}; inputs: {", ".join(result.inputs)}'
     )
     for name, parity in result.parity.items():
         print(f'{name}: {parity}')
@@ -77,27 +123,68 @@ def report(result: ExportResult, checked_real: bool) -> None:
         print('give --scene FILE to check it on real windows, too')
 
 
+def check(args: argparse.Namespace) -> None:
+    """Refuse options that do not go together."""
+    compiled = Path(args.out).suffix == '.pt2'
+    if args.int8 and (compiled or args.fp16 or args.no_normalise):
+        raise ValueError(
+            '--int8: the float32 network as .onnx, normalising included, is '
+            'quantised; leave out --fp16 and --no-normalise'
+        )
+    if args.int8 and not args.calibrate:
+        raise ValueError(
+            '--int8: give --calibrate SCENE [...], files of the training set'
+        )
+    if not args.int8 and (args.calibrate or args.labels):
+        raise ValueError('--calibrate and --labels are for --int8')
+
+
+def export(args: argparse.Namespace) -> None:
+    """Export, check and report."""
+    check(args)
+    model = init_segmentor(
+        args.config, args.checkpoint, 'cpu', args.cfg_options
+    )
+    options = dict(
+        size=tuple(args.size) if args.size else None,
+        dynamic=args.dynamic,
+        half=args.fp16,
+        normalise=not args.no_normalise,
+        uint8=args.uint8,
+        scene=args.scene,
+    )
+    out = Path(args.out)
+    if out.suffix == '.pt2':
+        report(export_program(model, out, **options), bool(args.scene))
+        return
+    if not args.int8:
+        result = export_onnx(model, out, opset=args.opset, **options)
+        report(result, bool(args.scene))
+        return
+    with TemporaryDirectory() as folder:
+        whole = Path(folder) / 'float32.onnx'
+        result = export_onnx(model, whole, opset=args.opset, **options)
+        report(result, bool(args.scene))
+        found = quantise_onnx(
+            whole,
+            out,
+            args.calibrate,
+            args.scene,
+            args.labels,
+            args.windows,
+            args.keep,
+            args.force,
+        )
+    print(f'{out}: {found}')
+
+
 def main() -> None:
     """Run the tool; bad input ends it with one sentence."""
     args = parse_args()
     try:
-        model = init_segmentor(
-            args.config, args.checkpoint, 'cpu', args.cfg_options
-        )
-        result = export_onnx(
-            model,
-            args.out,
-            tuple(args.size) if args.size else None,
-            args.opset,
-            args.dynamic,
-            args.fp16,
-            not args.no_normalise,
-            args.uint8,
-            args.scene,
-        )
+        export(args)
     except (ValueError, FileNotFoundError, ImportError) as error:
         sys.exit(f'export.py: {error}')
-    report(result, args.scene is not None)
 
 
 if __name__ == '__main__':

@@ -22,6 +22,7 @@ from pathlib import Path
 import torch
 
 from mmseg_uhr.apis.checkpoint import (
+    TRUST,
     CheckpointError,
     read_checkpoint,
     weights_of,
@@ -88,11 +89,10 @@ def gate_rules(old: str, order: tuple[str, ...]):
 
 def read(path: str, trust: bool) -> dict[str, torch.Tensor]:
     """Read weights and check that what is stored twice is the same."""
-    way_out = 'If you trust its authors, repeat with --trust'
     state = {
         re.sub(r'^module\.', '', name): value
         for name, value in weights_of(
-            read_checkpoint(path, trust, way_out), path
+            read_checkpoint(path, trust, TRUST), path
         ).items()
     }
     for name in state:

@@ -1,29 +1,22 @@
 """Opening scenes and labels without decoding them."""
 
-from collections.abc import Sequence
-
-import numpy as np
 from mmcv.transforms import BaseTransform
 
 from ...rasters import (
     FileRaster,
-    Raster,
     RasterError,
-    ScaledRaster,
-    ValueRange,
+    SceneLoader,
     as_raster,
     open_raster,
-    parse_value_range,
 )
 from ...registry import TRANSFORMS
 
 
 @TRANSFORMS.register_module()
-class LoadRaster(BaseTransform):
+class LoadRaster(SceneLoader, BaseTransform):
     """Open an image as a lazy raster; reads the header only.
 
-    Three bands are delivered in the order blue, green, red, as stock mmseg
-    loads images, so that a stock preprocessor's ``bgr_to_rgb=True`` fits.
+    It opens as :class:`~mmseg_uhr.rasters.SceneLoader` does.
 
     Required keys: ``img_path`` (or ``img``, an array in memory).
     Added keys: ``raster``, ``ori_shape``, ``img_shape``.
@@ -45,25 +38,6 @@ class LoadRaster(BaseTransform):
             there is not one per band.
     """
 
-    def __init__(
-        self,
-        bands: Sequence[int] | None = None,
-        channels: int = 3,
-        dtype: str = 'uint8',
-        value_range: ValueRange | None = None,
-    ) -> None:
-        if bands is not None and len(bands) != channels:
-            raise ValueError(
-                f'LoadRaster: bands={tuple(bands)} names {len(bands)} bands '
-                f'but channels={channels}'
-            )
-        self.bands = bands
-        self.channels = channels
-        self.dtype = np.dtype(dtype)
-        self.ranges = None
-        if value_range is not None:
-            self.ranges = parse_value_range(value_range, channels)
-
     def transform(self, results: dict) -> dict:
         """Open ``img_path``.
 
@@ -79,42 +53,6 @@ class LoadRaster(BaseTransform):
         results['raster'] = raster
         results['ori_shape'] = results['img_shape'] = raster.shape
         return results
-
-    def open(self, path: str) -> Raster:
-        """Open and check one file, see :meth:`transform`."""
-        raster = open_raster(path, self.bands)
-        if self.bands is None and raster.file_bands == self.channels:
-            # Models of four bands want the fourth, whatever the file says.
-            raster = open_raster(path, range(1, self.channels + 1))
-        self._check_bands(raster)
-        ranges = self.ranges
-        if self.channels == 3:
-            raster = open_raster(path, raster.band_numbers[::-1])
-            ranges = ranges and ranges[::-1]
-        if ranges is not None:
-            raster = ScaledRaster(raster, ranges)
-        if raster.dtype != self.dtype:
-            raise RasterError(
-                raster.name,
-                f'holds {raster.dtype} values, but the model expects '
-                f'{self.dtype}; give LoadRaster value_range=(low, high), the '
-                'values that become 0 and 255, or dtype='
-                f"'{raster.dtype}' if the model was trained on such values",
-            )
-        return raster
-
-    def _check_bands(self, raster: FileRaster) -> None:
-        """Refuse a file with another number of bands than the model's."""
-        if raster.bands != self.channels:
-            example = tuple(
-                min(i + 1, raster.bands) for i in range(self.channels)
-            )
-            raise RasterError(
-                raster.name,
-                f'has {raster.bands} band(s), but the model expects '
-                f'{self.channels}; choose with bands={example} of LoadRaster '
-                '(--bands of tools/segment.py), counted from 1',
-            )
 
 
 @TRANSFORMS.register_module()

@@ -42,8 +42,8 @@ class SGHRQHead(BaseDecodeHead):
         max_frequency (float): The highest initial frequency, radians per half
             cell of the source map.
         momentum (float): Weight of a batch in the memory.
-        sync (str): How processes share the memory, ``'mean'`` or ``'seen'``,
-            see :class:`~mmseg_uhr.models.layers.ClassMemory`.
+        sync (str): How processes share the memory, ``'mean'``, ``'seen'`` or
+            ``'batch'``, see :class:`~mmseg_uhr.models.layers.ClassMemory`.
         aux_loss_weights (Sequence[float]): Weights of the losses of a8, a16
             and a16m, on top of those of ``loss_decode``.
         in_index (Sequence[int]): The four maps among the inputs.

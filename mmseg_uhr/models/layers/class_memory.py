@@ -9,7 +9,7 @@ from torch import Tensor
 from .conventions import BATCH_NORM, RELU
 from .coordinate_query import Pointwise
 
-SYNCS = ('mean', 'seen')
+SYNCS = ('mean', 'seen', 'batch')
 
 # Dissimilarities are at least this, so that features that all equal the
 # memory have a weighted mean too.
@@ -112,10 +112,14 @@ class ClassMemory(BaseModule):
             cosine = F.normalize(x, dim=1) @ F.normalize(memory, dim=1).t()
             weights = (1 - cosine).clamp(min=_MIN_DISSIMILARITY)
             weights = one_hot * torch.where(known, weights, 1.0)
-            weights = weights / weights.sum(dim=0).clamp(
-                min=_MIN_DISSIMILARITY
-            )
+            total = weights.sum(dim=0)
+            if self.sync == 'batch':
+                all_reduce(count)
+                all_reduce(total)
+            weights = weights / total.clamp(min=_MIN_DISSIMILARITY)
             mean = weights.t() @ x
+            if self.sync == 'batch':
+                all_reduce(mean)
             mean = torch.where(
                 known[:, None], torch.lerp(memory, mean, self.momentum), mean
             )
@@ -139,7 +143,7 @@ class ClassMemory(BaseModule):
     def _synchronised(self, memory: Tensor, seen: Tensor) -> Tensor:
         """Average the memories (C, channels) of all processes."""
         world_size = get_world_size()
-        if world_size == 1:
+        if world_size == 1 or self.sync == 'batch':
             return memory
         if self.sync == 'mean':
             total = memory / world_size

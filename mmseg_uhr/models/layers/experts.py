@@ -87,12 +87,13 @@ class RoutedExperts(BaseModule):
         # A choice's place among those of its expert.
         order = experts.argsort(stable=True)
         place = torch.empty_like(order).scatter_(
-            0, order, torch.arange(len(order), device=order.device)
+            0, order, torch.arange(order.shape[0], device=order.device)
         )
         place = place - (counts.cumsum(0) - counts)[experts]
         rows = (ends - blocks)[experts] * _BLOCK + place
-        # As many blocks as there may ever be: one per expert is not full.
-        number = len(experts) // _BLOCK + self.num_experts
+        # As many blocks as there may ever be: one per expert is not full. Not
+        # `len()`, which would fix the number of tokens in an export.
+        number = experts.shape[0] // _BLOCK + self.num_experts
         owner = torch.searchsorted(
             ends, torch.arange(number, device=ends.device), right=True
         )
@@ -115,7 +116,8 @@ class RoutedExperts(BaseModule):
         rows, owner = self._blocks(experts.flatten())
         token = torch.arange(rows.numel(), device=rows.device) // self.top_k
         # Rows that no choice fills repeat the first token; nobody reads them.
-        source = token.new_zeros(len(owner) * _BLOCK).scatter_(0, rows, token)
+        source = token.new_zeros(owner.shape[0] * _BLOCK)
+        source = source.scatter_(0, rows, token)
         x = tokens[source].unflatten(0, (-1, _BLOCK))
         last = len(self.layers) - 1
         for i, weight in enumerate(self.layers):

@@ -8,6 +8,7 @@ from mmseg.models import (
 )
 from mmseg.registry import MODELS
 
+from ...streaming.settings import check_sides
 from .streaming_segmentor import StreamingSegmentor
 from .uhr_encoder_decoder import (
     UHRCascadeEncoderDecoder,
@@ -36,7 +37,8 @@ def streaming_config(cfg: ConfigDict) -> ConfigDict:
         ConfigDict: In stream mode, of ours where the type was stock's.
 
     Raises:
-        ValueError: If a model of this type cannot stream.
+        ValueError: If a model of this type cannot stream, or the windows make
+            no sense.
     """
     cls = cfg.type if isinstance(cfg.type, type) else MODELS.get(cfg.type)
     cls = STREAMING_TYPES.get(cls, cls)
@@ -52,6 +54,7 @@ def streaming_config(cfg: ConfigDict) -> ConfigDict:
     test_cfg = ConfigDict(cfg.get('test_cfg') or {})
     if test_cfg.get('mode', 'whole') == 'whole':
         crop_size = test_cfg.setdefault('crop_size', _CROP_SIZE)
+        check_sides('crop_size', crop_size)
         test_cfg.setdefault(
             'stride', tuple(round(side * _STEP) for side in crop_size)
         )

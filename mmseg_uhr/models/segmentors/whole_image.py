@@ -289,7 +289,8 @@ class _StripedPrediction:
                 logits.dtype,
                 logits.device,
             )
-        labels = torch.empty(target, dtype=label_dtype(logits.shape[1]))
+        dtype = getattr(torch, label_dtype(logits.shape[1]))
+        labels = torch.empty(target, dtype=dtype)
         threshold = getattr(model.decode_head, 'threshold', None)
         for start in range(0, target[0], self._rows):
             stop = min(start + self._rows, target[0])

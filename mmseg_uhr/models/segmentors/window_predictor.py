@@ -2,15 +2,16 @@
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
-import torch.nn.functional as F
 from mmseg.models.utils import resize
 from mmseg.structures import SegDataSample
 from torch import Tensor
 
 from ...streaming import StreamSettings, WindowBatch
+from ...streaming.augmentation import average_predictions, scaled
 from ...tiling import SYMMETRIES, Symmetry
 from ...tiling.views import LOCAL
 
@@ -40,8 +41,7 @@ class WindowPredictor:
         preprocess: bool,
     ) -> None:
         self._model = model
-        self._symmetries = SYMMETRIES[settings.tta]
-        self._scales = settings.tta_scales
+        self._settings = settings
         self._preprocess = preprocess
         self._once = [
             name
@@ -66,7 +66,9 @@ class WindowPredictor:
             [name for name in self._model.views if name not in self._once],
         )
         with _same_random_numbers(views[LOCAL].device):
-            logits = self._predict_scales(batch, views)
+            logits = average_predictions(
+                views, self._settings, partial(self._predict_turned, batch)
+            )
         # The preprocessor may have padded the windows, which stays a matter
         # of this method.
         seen = batch.inputs[0][LOCAL].shape[1:]
@@ -113,10 +115,10 @@ class WindowPredictor:
         views = self._prepare(first, [LOCAL, *self._once])
         encoded = {}
         execution = self._model.execution
-        for scale in self._scales:
-            for symmetry in self._symmetries:
+        for scale in self._settings.tta_scales:
+            for symmetry in SYMMETRIES[self._settings.tta]:
                 for name in self._once:
-                    pixels = symmetry.apply(_scaled(views[name], scale))
+                    pixels = symmetry.apply(scaled(views[name], scale))
                     with execution.autocast(pixels.device):
                         encoded[name, scale, symmetry] = (
                             self._model.backbone.encode_context(
@@ -125,52 +127,25 @@ class WindowPredictor:
                         )
         self._encoded = encoded
 
-    def _predict_scales(
-        self, batch: WindowBatch, views: dict[str, Tensor]
+    def _predict_turned(
+        self,
+        batch: WindowBatch,
+        views: dict[str, Tensor],
+        scale: float,
+        symmetry: Symmetry,
     ) -> Tensor:
-        """Average the logits of all scales and symmetries."""
-        size = views[LOCAL].shape[2:]
-        total = None
-        for scale in self._scales:
-            scaled = {
-                name: _scaled(pixels, scale) for name, pixels in views.items()
-            }
-            logits = self._sum_symmetries(batch, scaled, scale)
-            if logits.shape[2:] != size:
-                logits = F.interpolate(
-                    logits, size=size, mode='bilinear', align_corners=False
-                )
-            total = logits if total is None else total.add_(logits)
-        count = len(self._scales) * len(self._symmetries)
-        return total if count == 1 else total.div_(count)
-
-    def _sum_symmetries(
-        self, batch: WindowBatch, views: dict[str, Tensor], scale: float
-    ) -> Tensor:
-        """Add the logits of all symmetries, turned back."""
+        """Predict windows that were scaled, mirrored and turned."""
         model = self._model
-        alone = len(self._symmetries) * len(self._scales) == 1
-        total = None
-        for symmetry in self._symmetries:
-            turned = {
-                name: model.execution.arrange(symmetry.apply(pixels))
-                for name, pixels in views.items()
-            }
-            for name in self._once:
-                turned[name] = self._encoded[name, scale, symmetry]
-            metas = _metas(batch, turned[LOCAL].shape[2:], symmetry, turned)
-            inputs = turned[LOCAL] if len(model.views) == 1 else turned
-            inputs = model.with_boxes(inputs, metas)
-            found = symmetry.undo(model.execution(model, inputs, metas))
-            if alone:
-                return found
-            if total is None:
-                # A copy, since a network may hand out what it was given.
-                dtype = torch.promote_types(found.dtype, torch.float32)
-                total = found.to(dtype, copy=True)
-            else:
-                total.add_(found)
-        return total
+        turned = {
+            name: model.execution.arrange(pixels)
+            for name, pixels in views.items()
+        }
+        for name in self._once:
+            turned[name] = self._encoded[name, scale, symmetry]
+        metas = _metas(batch, turned[LOCAL].shape[2:], symmetry, turned)
+        inputs = turned[LOCAL] if len(model.views) == 1 else turned
+        inputs = model.with_boxes(inputs, metas)
+        return model.execution(model, inputs, metas)
 
 
 @contextmanager
@@ -200,14 +175,6 @@ def _send(pixels: list[Tensor], device: torch.device) -> list[Tensor]:
     pinned = torch.empty(shape, dtype=pixels[0].dtype, pin_memory=True)
     torch.stack(pixels, out=pinned)
     return list(pinned.to(device, non_blocking=True))
-
-
-def _scaled(maps: Tensor, scale: float) -> Tensor:
-    """Resize maps (n, C, h, w) by a factor."""
-    size = [max(round(side * scale), 1) for side in maps.shape[2:]]
-    if size == list(maps.shape[2:]):
-        return maps
-    return F.interpolate(maps, size=size, mode='bilinear', align_corners=False)
 
 
 def _metas(
