@@ -16,6 +16,8 @@ import numpy as np
 import pytest
 import torch
 from mmengine import Config
+from mmseg.registry import MODELS
+from mmseg.utils import register_all_modules
 
 from mmseg_uhr.compat import register_safe_globals
 from mmseg_uhr.rasters import write_geotiff
@@ -245,10 +247,28 @@ class Lab:
     def config(self, method, batch_size=2):
         cfg = small_config(method, self.folder / 'data', batch_size)
         cfg.merge_from_dict(AS_ONE_PROCESS.get(method, {}))
+        cfg.load_from = str(self.start(method, cfg))
         return cfg
+
+    def start(self, method, cfg):
+        """Write the weights that all runs of a method begin with.
+
+        Runners draw them at different moments, so that one seed is not
+        enough.
+        """
+        path = self.folder / f'{method}_start.pth'
+        if not path.exists():
+            register_all_modules()
+            torch.manual_seed(0)
+            model = MODELS.build(cfg.model)
+            model.init_weights()
+            torch.save(dict(state_dict=model.state_dict()), path)
+        return path
 
     def job(self, name, cfg, world, *arguments, **options):
         path = self.folder / f'{name}.py'
+        if '--resume' in arguments:
+            cfg.load_from = None
         cfg.experiment_name = cfg.visualizer.name = name
         cfg.dump(path)
         with socket.socket() as free:

@@ -53,6 +53,8 @@ class Run:
 
         def work():
             os.environ.update(environment)
+            # Jobs in the background of a shell ignore it, and their children.
+            signal.signal(signal.SIGINT, signal.default_int_handler)
             # So that there is time to end it half-way on a busy machine.
             streaming_parts.write_arrays = write_slowly
             if limit is not None:
