@@ -102,7 +102,7 @@ class Budget:
             hooks = list(cfg.get('custom_hooks') or [])
         cfg.custom_hooks = hooks
         cfg.default_hooks.checkpoint = dict(
-            type='CheckpointHook',
+            type='mmseg_uhr.CheckpointHook',
             by_epoch=False,
             interval=interval,
             max_keep_ckpts=1,
