@@ -190,11 +190,7 @@ def test_stitching_compares_maps_of_shifted_windows(
     path = sorted((scenes / 'images').glob('*.tif'))[0]
     assert measure_stitching(run, path, 'cpu', anew=False) == {}
     found = measure_stitching(run, path, 'cpu')
-    assert set(found) == {
-        f'{way}_{part}'
-        for way in ('tiles', 'overlapped')
-        for part in ('seams', 'inside')
-    }
+    assert set(found) == {'tiles', 'overlapped'}
     assert measure_stitching(run, path, 'cpu', anew=False) == found
     # The same from files, and seams counted one by one.
     trained = json.loads(run.trained_file.read_text())
@@ -224,21 +220,18 @@ def test_stitching_compares_maps_of_shifted_windows(
         if any(abs(i + 0.5 - row) < 8 for row in rows)
         or any(abs(j + 0.5 - column) < 8 for column in columns)
     ]
-    assert found['tiles_seams'] == pytest.approx(100 * np.mean(counted))
+    assert found['tiles'] == pytest.approx(100 * np.mean(counted))
 
 
-def test_seams_and_what_is_far_from_them():
-    from comparing.stitching import _zones
+def test_pixels_near_seams():
+    from comparing.stitching import _near_seams
 
-    near, far = _zones((128, 64), (64, 64), (32, 32))
-    assert near.shape == far.shape == (96, 32)
-    # The first map has a seam at row 64, here 32; the second at rows 64, 32.
+    near = _near_seams((128, 64), (64, 64), (32, 32))
+    assert near.shape == (96, 32)
+    # There is a seam at row 64, which is row 32 of the part in common.
     assert near[24:40].all()
     assert not near[:24].any()
     assert not near[40:].any()
-    assert not (near & far).any()
-    assert far[:16].any()
-    assert not far[20:44].any()
 
 
 def test_two_do_not_train_the_same(compared):

@@ -75,7 +75,9 @@ def measure(
 
 def _job(run: Run, kind: str, job: Job, anew: bool) -> dict[str, Any]:
     """Measure, or read what was measured; failures are tried again."""
-    kept = run.test_folder / f'{kind}-{digest(asdict(job))}.json'
+    # The folder stands for the config, and may be moved.
+    how = dict(asdict(job), config=None)
+    kept = run.test_folder / f'{kind}-{digest(how)}.json'
     if kept.exists():
         return json.loads(kept.read_text())
     if not anew:

@@ -17,8 +17,6 @@ from .training import read_results
 
 # A seam is so many pixels to either side of an edge of a window.
 _NEAR = 8
-# Half of a window apart is as far from seams as it gets; this share counts.
-_FAR = 0.25
 _WAYS: dict[str, dict[str, Any]] = dict(
     tiles=dict(overlap=0.0, blend='uniform'),
     overlapped=dict(overlap=1 / 3, blend='gaussian'),
@@ -41,17 +39,15 @@ def measure_stitching(
             True.
 
     Returns:
-        dict: Percent of the pixels that get another class: ``tiles_seams``
-        and ``tiles_inside``, ``overlapped_seams`` and ``overlapped_inside``;
-        of pixels near edges of the first map's windows, and far from the
-        edges of both. Nothing for a network without windows, or if it is not
-        known.
+        dict: Percent of the pixels near edges of the first map's windows
+        that get another class: ``tiles`` and ``overlapped``. Nothing for a
+        network without windows, or if it is not known.
     """
     window = run.window
     if window is None:
         return {}
     size = open_raster(path).shape
-    key = dict(path=str(path), size=size, near=_NEAR, far=_FAR, ways=_WAYS)
+    key = dict(path=str(path), size=size, near=_NEAR, ways=_WAYS)
     kept = run.test_folder / f'stitching-{digest(key)}.json'
     if kept.exists():
         return json.loads(kept.read_text())
@@ -63,7 +59,7 @@ def measure_stitching(
     shift = tuple(side // 2 for side in window)
     # Blue comes first in arrays, as OpenCV has it.
     pixels = open_raster(path).read(Window(0, 0, *size))[:, :, ::-1]
-    near, far = _zones(size, window, shift)
+    near = _near_seams(size, window, shift)
     found = {}
     for name, way in _WAYS.items():
         cfg = copy.deepcopy(run.cfg)
@@ -76,31 +72,20 @@ def measure_stitching(
             for part in (pixels, pixels[shift[0] :, shift[1] :])
         )
         differ = np.asarray(first)[shift[0] :, shift[1] :] != second
-        found[f'{name}_seams'] = 100 * float(differ[near].mean())
-        found[f'{name}_inside'] = 100 * float(differ[far].mean())
+        found[name] = 100 * float(differ[near].mean())
     kept.write_text(json.dumps(found))
     return found
 
 
-def _zones(
+def _near_seams(
     size: tuple[int, int], window: tuple[int, int], shift: tuple[int, int]
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return masks of the part that both maps cover: near and far pixels."""
-    rest = tuple(n - s for n, s in zip(size, shift, strict=True))
-    near = np.zeros(rest, bool)
-    far = np.ones(rest, bool)
-    for axis in range(2):
-        side = window[axis]
-        seams = _edges(size[axis], side) - shift[axis]
-        others = _edges(rest[axis], side)
-        at = np.arange(rest[axis])
-        here, there = (_distance(at, edges) for edges in (seams, others))
-        line = [None, None]
-        line[axis] = slice(None)
-        near |= (here < _NEAR)[tuple(line)]
-        inside = np.minimum(here, there) >= _FAR * side
-        far &= inside[tuple(line)]
-    return near, far
+) -> np.ndarray:
+    """Mark pixels near seams in the part that both maps cover."""
+    near = [
+        _distance(np.arange(first, length), _edges(length, side)) < _NEAR
+        for length, side, first in zip(size, window, shift, strict=True)
+    ]
+    return near[0][:, None] | near[1]
 
 
 def _edges(length: int, side: int) -> np.ndarray:

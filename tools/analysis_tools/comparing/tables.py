@@ -26,6 +26,11 @@ _COSTS: tuple[Column, ...] = (
     *_PREDICTION,
     ('train: planned, MiB', 'training_mib', '.0f'),
 )
+# Of laying windows, see `stitching.py`: heading.
+_WAYS = {
+    'tiles': 'no overlap, %',
+    'overlapped': 'a third of overlap, Gaussian, %',
+}
 _TRAINING: tuple[Column, ...] = (
     ('process, MiB', 'process_mib', '.0f'),
     ('s / iteration', 'seconds_per_iteration', '.2f'),
@@ -148,28 +153,13 @@ def window_table(rows: Sequence[Row]) -> str:
 
 def stitching_table(rows: Sequence[Row]) -> str:
     """Write how much of a map depends on where windows lie, in percent."""
-    fields = [
-        f'{way}_{part}'
-        for way in ('tiles', 'overlapped')
-        for part in ('seams', 'inside')
-    ]
     lines = [
         [row['name'], window_text(row)]
-        + [format(row['stitching'][field], '.1f') for field in fields]
+        + [format(row['stitching'][way], '.1f') for way in _WAYS]
         for row in rows
         if row['stitching']
     ]
-    return table(
-        [
-            '',
-            'window',
-            'no overlap: at seams, %',
-            'inside, %',
-            'a third, Gaussian: at seams, %',
-            'inside, %',
-        ],
-        lines,
-    )
+    return table(['', 'window', *_WAYS.values()], lines)
 
 
 def window_text(row: Row) -> str:
