@@ -9,7 +9,8 @@ from matplotlib.figure import Figure
 
 Row = Mapping[str, Any]
 
-_MARKERS = 'osD^vPpX*h'
+# More than there are colours, so that no two systems look alike.
+_MARKERS = 'osD^vPpX*h<>d8'
 _GREY = '0.45'
 
 
