@@ -17,8 +17,7 @@ def _child(name: str, *locations: str) -> Registry:
 
     Args:
         name (str): Attribute of :mod:`mmseg.registry`, e.g. ``'MODELS'``.
-        *locations (str): Packages that hold the types, without the
-            ``mmseg_uhr`` in front of ours.
+        *locations (str): Packages that hold the types.
 
     Returns:
         Registry: An empty registry with scope ``mmseg_uhr``.
@@ -28,27 +27,22 @@ def _child(name: str, *locations: str) -> Registry:
         parent.name,
         parent=parent,
         scope=_SCOPE,
-        locations=[
-            location
-            if location.startswith('mmseg.')
-            else f'{_SCOPE}.{location}'
-            for location in locations
-        ],
+        locations=list(locations),
     )
 
 
-DATASETS = _child('DATASETS', 'datasets')
-DATA_SAMPLERS = _child('DATA_SAMPLERS', 'datasets.samplers')
-TRANSFORMS = _child('TRANSFORMS', 'datasets.transforms')
-MODELS = _child('MODELS', 'models')
-HOOKS = _child('HOOKS', 'engine.hooks')
-METRICS = _child('METRICS', 'evaluation.metrics')
+DATASETS = _child('DATASETS', 'mmseg_uhr.datasets')
+DATA_SAMPLERS = _child('DATA_SAMPLERS', 'mmseg_uhr.datasets.samplers')
+TRANSFORMS = _child('TRANSFORMS', 'mmseg_uhr.datasets.transforms')
+MODELS = _child('MODELS', 'mmseg_uhr.models')
+HOOKS = _child('HOOKS', 'mmseg_uhr.engine.hooks')
+METRICS = _child('METRICS', 'mmseg_uhr.evaluation.metrics')
 # MMSegmentation has no registry of strategies between MMEngine's and ours.
 STRATEGIES = Registry(
     'strategy',
     parent=MMENGINE_STRATEGIES,
     scope=_SCOPE,
-    locations=[f'{_SCOPE}.engine.strategies'],
+    locations=['mmseg_uhr.engine.strategies'],
 )
 # Without types of ours. In configs that inherit `mmseg_uhr::...` MMEngine
 # looks up types in our scope; it finds stock's once these are imported.

@@ -42,7 +42,11 @@ def parse_args() -> argparse.Namespace:
     )
     for name, text in (
         ('--image-size', 'size of the scenes; a stream keeps a band of rows'),
-        ('--crop-size', 'size of a window; default: what the config says'),
+        (
+            '--crop-size',
+            'size of a window, in training as the network sees it; default: '
+            'what the config says',
+        ),
     ):
         parser.add_argument(
             name, type=int, nargs=2, metavar=('H', 'W'), help=text
@@ -113,12 +117,18 @@ def read_budget(budget: str, device_memory: str | None) -> int:
 def show(planned: Planned, image_size: tuple[int, int] | None) -> None:
     """Print a plan."""
     print(planned.plan)
+    if planned.beyond:
+        print(
+            'class ids, and logits that are averaged or resized: '
+            f'{planned.beyond / _MIB:.1f} MiB'
+        )
     if planned.band:
         width = '' if image_size is None else f' {image_size[1]} pixels wide'
         print(
             f'band of logits for a scene{width}, on the {planned.band_on}: '
             f'{planned.band / _MIB:.1f} MiB'
         )
+    if planned.beyond or planned.band:
         print(f'device in all: {planned.device_bytes / _MIB:.1f} MiB')
 
 
@@ -223,6 +233,7 @@ def run(args: argparse.Namespace) -> None:
     numbers: dict[str, Any] = dict(
         config=args.config,
         plan=planned.plan.to_dict(),
+        beyond=planned.beyond,
         band=planned.band,
         device_bytes=planned.device_bytes,
     )

@@ -33,10 +33,8 @@ def segment_into_memory(
     results = []
     sizes = [raster.shape[0] * raster.shape[1] for raster in rasters]
     with Progress(progress, sum(sizes), title) as bar:
-        for scene in scenes:
+        for scene, raster in zip(scenes, rasters, strict=True):
             begin = perf_counter()
-            # Again: its windows may be fitted to it.
-            raster = prediction.open(scene)
             height, width = raster.shape
             arrays = {
                 name: np.empty(layer.shape(height, width), layer.dtype)

@@ -71,7 +71,7 @@ class Prediction:
         return layers_of(self.model.out_channels, self.outputs)
 
     def open(self, scene: Scene) -> Raster:
-        """Open a scene, and fit the model's windows to it.
+        """Open a scene; a window of it has to fit into the budget.
 
         Args:
             scene (Scene): Files are opened by the loader; arrays are taken
@@ -112,7 +112,7 @@ class Prediction:
     def rows(
         self, raster: Raster, start: int, stop: int
     ) -> Iterator[FinishedRows]:
-        """Predict rows of a scene that was opened last.
+        """Predict rows of a scene.
 
         Args:
             raster (Raster): From :meth:`open`.
@@ -130,7 +130,7 @@ class Prediction:
         )
 
     def identity(self, raster: Raster) -> dict[str, Any]:
-        """Describe the prediction of a scene that was opened last.
+        """Describe the prediction of a scene.
 
         Args:
             raster (Raster): From :meth:`open`.

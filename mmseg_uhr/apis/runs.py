@@ -119,15 +119,15 @@ class MapRun:
     def _segment_own(self, bar: Progress) -> dict[int, Exception]:
         """Do this process's share; return what went wrong."""
         errors: dict[int, Exception] = {}
-        for index, job in enumerate(self.jobs):
-            if self.rank not in self.workers[index]:
+        for index, workers in enumerate(self.workers):
+            if self.rank not in workers:
                 continue
             with self._noting(index, errors):
                 self._segment(index, bar)
-                if len(self.workers[index]) == 1:
+                if len(workers) == 1:
                     self._finish(index)
             # An unreadable scene says nothing about the next one.
-            if index in errors and not _is_of_scene(errors[index], job):
+            if self.tallies[index].fatal:
                 break
         return errors
 
@@ -186,17 +186,14 @@ class MapRun:
             yield
         except Exception as error:
             errors[index] = error
-            tally, fatal = (
-                self.tallies[index],
-                not _is_of_scene(error, self.jobs[index]),
-            )
+            tally = self.tallies[index]
+            tally.fatal = not _is_of_scene(error, self.jobs[index])
             if self.world == 1:
-                if fatal:
+                if tally.fatal:
                     raise
                 tally.failure = error
                 return
             tally.failure = RankError(self._explain(index, error))
-            tally.fatal = fatal
             print(tally.failure, file=sys.stderr, flush=True)
             if not isinstance(error, ValueError):
                 traceback.print_exception(error)

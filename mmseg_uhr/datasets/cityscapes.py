@@ -1,5 +1,7 @@
 """Cityscapes, whole frames."""
 
+from mmseg.datasets import CityscapesDataset
+
 from ..registry import DATASETS
 from .uhr_dataset import UHRDataset
 
@@ -16,50 +18,7 @@ class CityscapesUHRDataset(UHRDataset):
         **kwargs: Of :class:`UHRDataset`.
     """
 
-    METAINFO = dict(
-        classes=(
-            'road',
-            'sidewalk',
-            'building',
-            'wall',
-            'fence',
-            'pole',
-            'traffic light',
-            'traffic sign',
-            'vegetation',
-            'terrain',
-            'sky',
-            'person',
-            'rider',
-            'car',
-            'truck',
-            'bus',
-            'train',
-            'motorcycle',
-            'bicycle',
-        ),
-        palette=[
-            [128, 64, 128],
-            [244, 35, 232],
-            [70, 70, 70],
-            [102, 102, 156],
-            [190, 153, 153],
-            [153, 153, 153],
-            [250, 170, 30],
-            [220, 220, 0],
-            [107, 142, 35],
-            [152, 251, 152],
-            [70, 130, 180],
-            [220, 20, 60],
-            [255, 0, 0],
-            [0, 0, 142],
-            [0, 0, 70],
-            [0, 60, 100],
-            [0, 80, 100],
-            [0, 0, 230],
-            [119, 11, 32],
-        ],
-    )
+    METAINFO = CityscapesDataset.METAINFO
 
     def __init__(
         self,

@@ -1,5 +1,7 @@
 """LoveDA."""
 
+from mmseg.datasets import LoveDADataset
+
 from ..registry import DATASETS
 from .uhr_dataset import UHRDataset
 
@@ -16,26 +18,7 @@ class LoveDAUHRDataset(UHRDataset):
         **kwargs: Of :class:`UHRDataset`.
     """
 
-    METAINFO = dict(
-        classes=(
-            'background',
-            'building',
-            'road',
-            'water',
-            'barren',
-            'forest',
-            'agricultural',
-        ),
-        palette=[
-            [255, 255, 255],
-            [255, 0, 0],
-            [255, 255, 0],
-            [0, 0, 255],
-            [159, 129, 183],
-            [0, 255, 0],
-            [255, 195, 128],
-        ],
-    )
+    METAINFO = LoveDADataset.METAINFO
 
     def __init__(self, img_suffix: str = '.png', **kwargs) -> None:
         super().__init__(img_suffix=img_suffix, **kwargs)

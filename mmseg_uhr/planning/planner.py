@@ -17,9 +17,10 @@ from ..memory.plan import describe
 from ..memory.search import largest_fitting
 from ..memory.trial import Work, try_step
 from ..models.segmentors import streaming_config
+from ..models.segmentors.budget import bytes_beyond, network_size
 from ..streaming import StreamSettings
 from ..streaming.fit import band_bytes, fit_settings
-from ..tiling import Window, parse_views
+from ..tiling import parse_views
 from ..tiling.views import LOCAL
 from .accumulation import accumulated
 from .savings import (
@@ -45,6 +46,8 @@ class Planned:
 
     Attributes:
         plan (MemoryPlan): Of a batch.
+        beyond (int): Bytes that a stream takes besides the network and its
+            sums, such as for logits enlarged to full resolution.
         band (int): Bytes of a stream's sums of logits.
         band_on (str): ``'device'`` or ``'host'``.
         changes (dict): What a config that inherits has to say, if a budget
@@ -53,6 +56,7 @@ class Planned:
     """
 
     plan: MemoryPlan
+    beyond: int = 0
     band: int = 0
     band_on: str = 'device'
     changes: dict[str, Any] = field(default_factory=dict)
@@ -61,7 +65,8 @@ class Planned:
     @property
     def device_bytes(self) -> int:
         """int: Bytes that the device needs."""
-        return self.plan.total + (self.band if self.band_on != 'host' else 0)
+        band = 0 if self.band_on == 'host' else self.band
+        return self.plan.total + self.beyond + band
 
 
 class Planner:
@@ -205,9 +210,12 @@ class Planner:
 
     def _stream(self, settings: StreamSettings, **more: Any) -> Planned:
         """Plan a stream."""
+        plan = self.plan(settings.crop_size, settings.batch_size)
+        width = self.image_size[1]
         return Planned(
-            self.plan(settings.crop_size, settings.batch_size),
-            band_bytes(settings, self.image_size[1], self.model.out_channels),
+            plan,
+            self._beyond(settings, plan),
+            band_bytes(settings, width, self.model.out_channels),
             settings.accumulate_on,
             **more,
         )
@@ -218,7 +226,7 @@ class Planner:
             replace(self.settings, batch_size=1),
             self.image_size[1],
             self.model.out_channels,
-            lambda size, batch: self.plan(size, batch).total,
+            self._window_bytes,
             budget,
             has_host=True,
             may_shrink=self.model.views[LOCAL].size is None,
@@ -255,6 +263,27 @@ class Planner:
                 model['type'] = self.model_type
             changes = dict(model=model)
         return self._stream(chosen, changes=changes, notes=tuple(notes))
+
+    def _window_bytes(self, size: tuple[int, int], batch: int) -> int:
+        """Return the bytes of weights and of a batch of windows."""
+        plan = self.plan(size, batch)
+        settings = replace(self.settings, crop_size=size, stride=size)
+        return plan.total + self._beyond(settings, plan)
+
+    def _beyond(self, settings: StreamSettings, plan: MemoryPlan) -> int:
+        """Return what a stream takes beyond the plan of its network."""
+        return bytes_beyond(
+            plan,
+            self.model,
+            settings,
+            self._window(settings.crop_size),
+            self.image_size[1],
+            self._channels,
+        )
+
+    def _window(self, size: tuple[int, int]) -> tuple[int, int]:
+        """Return the size of windows; a small scene is one window."""
+        return tuple(map(min, size, self.image_size))
 
     @property
     def model_type(self) -> str:
@@ -499,10 +528,7 @@ class Planner:
         if self.mode == 'train':
             # Crops are given as the preprocessor pads them to: as seen.
             return size
-        # A small scene is one window.
-        size = tuple(map(min, size, self.image_size))
-        views = getattr(self.model, 'views', None)
-        return views[LOCAL].size_of(Window(0, 0, *size)) if views else size
+        return network_size(self.model, self.settings, self._window(size))
 
     def _read_scale(self) -> float:
         """Return the scale at which training's pipeline reads windows."""

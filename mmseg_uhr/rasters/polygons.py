@@ -3,6 +3,7 @@
 import json
 import os
 import warnings
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import suppress
 from importlib import import_module
@@ -271,7 +272,7 @@ def _edge(stripe: Sequence[_Region], y: int, width: int) -> np.ndarray:
     return index
 
 
-class _Writer:
+class _Writer(ABC):
     """Writes polygons in batches.
 
     Args:
@@ -312,11 +313,11 @@ class _Writer:
         self._write(ids, polygons, areas)
         self._batch = []
 
+    @abstractmethod
     def _write(
         self, ids: np.ndarray, polygons: np.ndarray, areas: np.ndarray
     ) -> None:
         """Write polygons (n,) in the map's coordinates."""
-        raise NotImplementedError
 
     def __enter__(self) -> '_Writer':
         return self

@@ -41,6 +41,8 @@ def average_predictions(
                 logits = operations_of(found).as_sum(found)
             else:
                 logits = found
+            # Nothing of it is wanted while the next one is predicted.
+            del turned, found
         if tuple(logits.shape[2:]) != size:
             logits = operations_of(logits).resized(logits, size)
         if total is None:

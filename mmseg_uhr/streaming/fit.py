@@ -34,8 +34,8 @@ def fit_settings(
 ) -> StreamSettings:
     """Change settings as little as a budget asks for.
 
-    Tried in this order, the first two of which leave the result as it is:
-    fewer windows at a time; sums of logits on the host, or, where that is the
+    Tried in this order: fewer windows at a time; sums of logits on the host,
+    which like the former leaves the result as it is, or, where that is the
     same memory, in float16; windows of half the sides (and so on).
 
     Args:

@@ -1,4 +1,4 @@
-"""Colours and sizes of pictures."""
+"""Pictures of images, labels and statistics."""
 
 from .charts import write_class_chart
 from .colours import IGNORE_COLOUR, as_rgb, colour_labels, fit_size

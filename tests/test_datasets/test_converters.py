@@ -262,13 +262,8 @@ class Download:
         return replace(DATA_SETS[self.name], counts={}, sizes=())
 
     def convert(self, out, sources=None, **options):
-        return convert(
-            self.spec,
-            sources or [self.folder],
-            out,
-            split_lists=self.lists,
-            **options,
-        )
+        options = dict(split_lists=self.lists) | options
+        return convert(self.spec, sources or [self.folder], out, **options)
 
 
 @pytest.fixture(autouse=True)
@@ -535,6 +530,11 @@ def test_labels_may_hold_other_values(download, tmp_path, run_tool):
     bad = run_tool('urur', data.folder, '--label-values', 'road=1')
     assert 'missing' in bad.stderr
     assert 'farmland' in bad.stderr
+    for value in ('road', '0', '70000'):
+        wrong = ','.join(f'{n}={i}' for i, n in enumerate(names[:-1]))
+        wrong += f',{names[-1]}={value}'
+        bad = run_tool('urur', data.folder, '--label-values', wrong)
+        assert 'a whole number of its own, at most 65535' in bad.stderr
 
 
 def test_images_without_random_access_are_tiled(download, tmp_path):
@@ -809,6 +809,41 @@ def test_scenes_outside_the_lists_are_named(download, tmp_path):
     report = data.convert(tmp_path / 'out')
     assert 'austin103' in report['warnings'][0]
     assert set(report['splits']) == {'train', 'val'}
+
+
+def test_lists_do_not_choose_among_images_of_one_name(download, tmp_path):
+    data = download('udd6')
+    (train, train_mask), (val, val_mask) = data.files
+    lists = tmp_path / 'lists'
+    lists.mkdir()
+    # Other splits than those of the folders.
+    (lists / 'test.txt').write_text(f'{train.stem}\n')
+    report = data.convert(tmp_path / 'one', split_lists=lists)
+    assert {k: s['scenes'] for k, s in report['splits'].items()} == dict(
+        test=1
+    )
+    write(val.with_name(train.name), np.zeros((*SHAPE, 3), np.uint8))
+    # Without a label of its own this is no other scene.
+    report = data.convert(tmp_path / 'half', split_lists=lists)
+    np.testing.assert_array_equal(
+        open_raster(tmp_path / 'half/img_dir/DJI_101.tif').read(),
+        open_raster(train).read(),
+    )
+    shutil.copy(train_mask, val_mask.with_name(train_mask.name))
+    with pytest.raises(ConversionError) as error:
+        data.convert(tmp_path / 'two', split_lists=lists)
+    assert 'name several images: DJI_101' in str(error.value)
+
+
+def test_converting_in_place_loses_nothing(download):
+    data = download('cityscapes', count=2)
+    (image, mask), (good, _) = data.files[:2]
+    before = image.read_bytes()
+    write(mask, np.full(SHAPE, 99, np.uint8))
+    report = data.convert(data.folder, strict=False)
+    assert report['splits']['train']['scenes'] == 1
+    assert image.read_bytes() == before
+    assert good.exists()
 
 
 def test_same_image_in_two_splits(download, tmp_path):

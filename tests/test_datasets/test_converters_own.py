@@ -244,12 +244,29 @@ def test_rasters_of_the_same_names(images, tmp_path):
     np.testing.assert_array_equal(
         labels_of(out, 'val/1'), np.vectorize(table.get)(ids)
     )
+    convert_own(
+        *(images, folder, {'three': 3, 'five': 5}, tmp_path / 'all'),
+        outside='five',
+    )
+    np.testing.assert_array_equal(
+        labels_of(tmp_path / 'all', 'val/1'), (ids != 3).astype(np.uint8)
+    )
     write_geotiff(folder / 'val/1.tif', np.full((40, 60), 4, np.uint8))
     with pytest.raises(ConversionError, match='hold none of 3, 5, 255.*: 4'):
         convert_own(images, folder, {'three': 3, 'five': 5}, out)
     (folder / 'val/1.tif').unlink()
     with pytest.raises(ConversionError, match='1 images without a label'):
         convert_own(images, folder, {'three': 3, 'five': 5}, out)
+
+
+def test_labels_are_not_overwritten(images, tmp_path):
+    folder = tmp_path / 'ann_dir'
+    for name in ('train/0', 'val/1'):
+        write_geotiff(folder / f'{name}.tif', np.full((40, 60), 3, np.uint8))
+    with pytest.raises(ConversionError, match='0.tif: .* be overwritten; .*'):
+        convert_own(images, folder, {'other': 4, 'three': 3}, tmp_path)
+    for name in ('train/0', 'val/1'):
+        assert (labels_of(tmp_path, name) == 3).all()
 
 
 def test_lists_choose_the_splits(images, tmp_path):

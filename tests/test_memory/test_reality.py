@@ -4,6 +4,7 @@ import copy
 import gc
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from mmengine.config import Config
@@ -15,7 +16,9 @@ from mmseg.structures import SegDataSample
 from torch.profiler import ProfilerActivity, profile
 
 import mmseg_uhr  # noqa: F401
+from mmseg_uhr.apis import init_segmentor
 from mmseg_uhr.memory import plan_memory
+from mmseg_uhr.planning import Planner
 from mmseg_uhr.tiling import Window, parse_views
 
 CONFIGS = Path(__file__).parents[2] / 'configs'
@@ -26,6 +29,7 @@ NAMES = dict(
     HLRC='hlrc/hlrc_w16_5min_bluemarble-192x192.py',
     FCtL='fctl/fctl-fpn_r18-w16_5min_bluemarble-192x192.py',
     DeepLabV3Plus='baselines/deeplabv3plus_r18-w16-d8_5min_bluemarble-192x192.py',
+    Quarter='baselines/deeplabv3plus_r18-w16-d8_5min_bluemarble-192x192_quarter.py',
 )
 SEGFORMER = dict(
     type='EncoderDecoder',
@@ -171,6 +175,45 @@ def compare(model, size, mode, optimizer='AdamW'):
 )
 def test_plans_hold(name, size, mode, optimizer):
     planned, measured = compare(build(name), size, mode, optimizer)
+    assert 0.9 * planned <= measured <= planned
+
+
+@pytest.mark.parametrize(
+    'name, scene, test_cfg',
+    [
+        # Sees a quarter of the resolution: enlarging logits is the peak.
+        ('Quarter', (900, 700), {}),
+        ('Quarter', (300, 700), dict(accumulator='float16')),
+        (
+            'DeepLabV3Plus',
+            (200, 500),
+            dict(tta='flip', tta_scales=(1.0, 1.5), blend='gaussian'),
+        ),
+        # Wide, so deciding on classes counts.
+        ('DeepLabV3Plus', (256, 6000), dict(crop_size=(64, 64))),
+    ],
+)
+def test_plans_of_streams_hold(name, scene, test_cfg, tmp_path):
+    cfg = Config.fromfile(CONFIGS / NAMES[name])
+    size = test_cfg.get('crop_size', (256, 256))
+    cfg.model.test_cfg = dict(
+        dict(mode='stream', crop_size=size, stride=size), **test_cfg
+    )
+    planned = Planner(cfg, image_size=scene).as_configured().device_bytes
+    init_default_scope('mmseg')
+    model = MODELS.build(cfg.model)
+    torch.save(dict(state_dict=model.state_dict()), tmp_path / 'w.pth')
+    model = init_segmentor(cfg, tmp_path / 'w.pth', 'cpu')
+    image = np.zeros((*scene, 3), np.uint8)
+
+    def run():
+        for _ in model.stream(image):
+            pass
+
+    run()
+    measured = peak_allocated(run) + held(
+        *model.parameters(), *model.buffers()
+    )
     assert 0.9 * planned <= measured <= planned
 
 

@@ -8,8 +8,10 @@ from mmseg.registry import MODELS
 
 from mmseg_uhr.apis import UHRInferencer
 from mmseg_uhr.memory import plan_memory
+from mmseg_uhr.models.segmentors.budget import bytes_beyond
 from mmseg_uhr.rasters import Raster
 from mmseg_uhr.streaming import StreamSettings
+from mmseg_uhr.streaming.fit import band_bytes
 
 WINDOWS = dict(
     mode='stream', crop_size=(512, 512), stride=(384, 384), batch_size=4
@@ -32,10 +34,21 @@ def build(cfg, **test_cfg):
     return MODELS.build(model).eval()
 
 
+def need(model, batch, width):
+    """Bytes for windows of a scene, as they are configured."""
+    settings = StreamSettings.from_test_cfg(model.test_cfg)
+    size = settings.crop_size
+    plan = plan_memory(model, size, batch)
+    return (
+        plan.total
+        + bytes_beyond(plan, model, settings, size, width, 3)
+        + band_bytes(settings, width, model.out_channels)
+    )
+
+
 def test_a_budget_chooses_the_batch(tiny_cfg):
     model = build(tiny_cfg)
-    band = 4 * model.out_channels * 512 * 3000
-    model.test_cfg['budget'] = plan_memory(model, (512, 512), 2).total + band
+    model.test_cfg['budget'] = need(model, 2, 3000)
     assert model.settings_for(Scene(3000)).batch_size == 2
     # The next scene is narrower: what is wanted counts, not the last fit.
     model.test_cfg['budget'] = '2GiB'
@@ -45,9 +58,7 @@ def test_a_budget_chooses_the_batch(tiny_cfg):
 
 
 def test_augmentation_takes_more(tiny_cfg):
-    plain = build(tiny_cfg)
-    band = 4 * plain.out_channels * 512 * 3000
-    budget = plan_memory(plain, (512, 512), 4).total + band
+    budget = need(build(tiny_cfg), 4, 3000)
     assert build(tiny_cfg, budget=budget).settings_for(Scene(3000)) == (
         StreamSettings.from_test_cfg(WINDOWS)
     )
@@ -59,10 +70,9 @@ def test_augmentation_takes_more(tiny_cfg):
 
 
 def test_sums_of_wide_scenes_become_smaller_on_a_cpu(tiny_cfg):
-    model = build(tiny_cfg)
-    band = 4 * model.out_channels * 512 * 30_000
-    one = plan_memory(model, (512, 512), 1).total
-    model.test_cfg['budget'] = one + band // 2
+    model = build(tiny_cfg, accumulator='float16')
+    half = need(model, 1, 30_000)
+    model = build(tiny_cfg, budget=half)
     fitted = model.settings_for(Scene(30_000))
     assert (fitted.accumulator, fitted.crop_size) == ('float16', (512, 512))
 
@@ -97,8 +107,7 @@ def half(tiny_cfg):
     """int: Bytes in which two of the tiny config's four windows fit."""
     init_default_scope('mmseg')
     model = MODELS.build(tiny_cfg.model).eval()
-    band = 4 * model.out_channels * 32 * 128
-    return plan_memory(model, (32, 32), 2).total + band
+    return need(model, 2, 128)
 
 
 def test_scores_do_not_depend_on_the_budget(

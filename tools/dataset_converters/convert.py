@@ -150,12 +150,14 @@ def label_values(spec: DataSetSpec, pairs: dict[str, str]) -> Values:
     names = {'ignored': 255, **{n: i for i, n in enumerate(spec.classes)}}
     unknown = sorted(set(pairs) - set(names))
     missing = [name for name in spec.classes if name not in pairs]
-    values = list(pairs.values())
-    if unknown or missing or not all(v.isdecimal() for v in values):
+    values = {int(v) for v in pairs.values() if v.isdecimal()}
+    # Fewer if one is no number, or stands twice.
+    wrong = len(values) < len(pairs) or max(values) >= 2**16
+    if unknown or missing or wrong:
         raise ConversionError(
-            f'--label-values: expected a whole number for each of '
-            f'{", ".join(spec.classes)}; unknown: {unknown}, missing: '
-            f'{missing}'
+            f'--label-values: expected a whole number of its own, at most '
+            f'65535, for each of {", ".join(spec.classes)}; unknown: '
+            f'{unknown}, missing: {missing}'
         )
     return Values(tuple((int(v), names[n]) for n, v in pairs.items()))
 

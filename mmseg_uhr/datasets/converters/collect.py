@@ -226,17 +226,29 @@ def _follow_lists(
     images: dict[tuple[str, str], Member],
     labels: dict[tuple[str, str], Member],
 ) -> None:
-    """Make the scenes that lists name."""
-    by_name = {scene: member for (_, scene), member in images.items()}
-    label_of = {scene: member for (_, scene), member in labels.items()}
+    """Make the scenes that lists name, whatever split they come from."""
+    pairs = defaultdict(list)
+    for key in images:
+        if key in labels:
+            pairs[key[1]].append((images[key], labels[key]))
+    have_image, have_label = (
+        {scene for _, scene in files} for files in (images, labels)
+    )
     for split, names in found.lists.items():
         for name in names:
-            if name in by_name and name in label_of:
-                found.scenes.append(
-                    Scene(name, split, by_name[name], label_of[name])
+            if len(pairs.get(name, ())) > 1:
+                same = ' and '.join(str(image) for image, _ in pairs[name])
+                found.problems.append(
+                    Problem(
+                        'entries of split lists that name several images',
+                        name,
+                        same,
+                    )
                 )
-            elif name in by_name or name in label_of:
-                missing = 'label file' if name in by_name else 'image'
+            elif name in pairs:
+                found.scenes.append(Scene(name, split, *pairs[name][0]))
+            elif name in have_image or name in have_label:
+                missing = 'label file' if name in have_image else 'image'
                 found.problems.append(
                     Problem(
                         f'entries of split lists without {missing}',
@@ -251,7 +263,7 @@ def _follow_lists(
                     )
                 )
     listed = {name for names in found.lists.values() for name in names}
-    left = sorted(set(by_name) & set(label_of) - listed)
+    left = sorted(set(pairs) - listed)
     if left:
         more = ', ...' if len(left) > _NAMED else ''
         found.warnings.append(
@@ -264,8 +276,8 @@ def read_lists(
     spec: DataSetSpec, folder: Path | None, found: Collection
 ) -> None:
     """Read the split lists, the user's or those of the package."""
-    shipped = spec.dataset.SPLIT_LISTS if spec.dataset else {}
-    suffix = spec.dataset.SPLIT_LIST_SUFFIX if spec.dataset else ''
+    shipped = spec.dataset.SPLIT_LISTS
+    suffix = spec.dataset.SPLIT_LIST_SUFFIX
     if folder is not None:
         for split in SPLITS:
             path = folder / f'{split}.txt'

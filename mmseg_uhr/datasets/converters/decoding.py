@@ -200,9 +200,9 @@ class _FileReader(LabelReader):
             yield y, ids
         self._check()
 
+    @abstractmethod
     def _decode(self, pixels: np.ndarray) -> np.ndarray:
         """Return class ids (h, W) of pixels (h, W, bands)."""
-        raise NotImplementedError
 
     def _note(self, pixels: np.ndarray) -> None:
         """Remember the first strange values, of pixels (n, bands)."""

@@ -189,12 +189,23 @@ def _plan(
                 palette=spec.palette,
             )
         )
+    for task in tasks:
+        if task.kind == 'label' and _is_source(task):
+            raise ConversionError(
+                f'{task.out}: is a label file to be converted and would be '
+                'overwritten; choose another folder with --out'
+            )
     if len(suffixes) > 1:
         raise ConversionError(
             f'{spec.name}: images end in {", ".join(sorted(suffixes))}, but a '
             'data set reads one kind; convert all with --tile-images yes'
         )
     return tasks
+
+
+def _is_source(task: Task) -> bool:
+    """Tell whether a file would replace what it is made of."""
+    return task.out.resolve() == task.member.source.resolve()
 
 
 @contextmanager
@@ -348,7 +359,9 @@ def _drop(
             kept.append(scene)
             continue
         for task in out_of[scene.split, scene.name]:
-            task.out.unlink(missing_ok=True)
+            # Images of a download that is converted in place are the user's.
+            if not _is_source(task):
+                task.out.unlink(missing_ok=True)
             records.pop((task.scene, task.kind), None)
     if not kept:
         raise ConversionError(

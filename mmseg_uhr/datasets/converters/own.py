@@ -1,10 +1,11 @@
 """Your own folder of images, with polygons or rasters as labels."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..uhr_dataset import UHRDataset
 from .collect import Collection, Problem, Scene, read_lists
 from .decoding import IGNORE, Decoder, Values
 from .engine import convert_scenes
@@ -26,7 +27,7 @@ _PALETTE = (
 class _OwnSpec(DataSetSpec):
     """A description whose classes the user names."""
 
-    names: tuple[str, ...] = field(default=())
+    names: tuple[str, ...] = ()
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -105,7 +106,7 @@ def convert_own(
         name='own',
         title='your own images',
         layout='',
-        dataset=None,
+        dataset=UHRDataset,
         images='',
         labels='',
         decoder=decoder,
@@ -168,7 +169,7 @@ def _labels(
                 f'{labels}: no rasters found; give a vector file by its name'
             )
         if not files.keys().isdisjoint(rasters):
-            return Values(_numbers(table)), rasters
+            return Values(_numbers(table, rest)), rasters
         paths = tuple(m.source for m in rasters.values())
         return Mosaic(paths, table, rest, skip_others), dict(files)
     if labels.suffix.lower() in _VECTORS:
@@ -183,9 +184,9 @@ def _labels(
 
 
 def _numbers(
-    table: tuple[tuple[str, int], ...],
+    table: tuple[tuple[str, int], ...], rest: int
 ) -> tuple[tuple[int, int], ...]:
-    """Return a table of pixel values; 255 stays ignored."""
+    """Return a table of pixel values; 255 is no label."""
     try:
         numbers = {int(value): class_id for value, class_id in table}
     except ValueError as error:
@@ -193,7 +194,7 @@ def _numbers(
             f'classes: rasters hold numbers, but another value is named '
             f'({error})'
         ) from error
-    numbers.setdefault(IGNORE, IGNORE)
+    numbers.setdefault(IGNORE, rest)
     if not all(0 <= value < 2**16 for value in numbers):
         raise ConversionError('classes: expected values from 0 to 65535')
     return tuple(numbers.items())

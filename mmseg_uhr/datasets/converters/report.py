@@ -1,12 +1,12 @@
 """What a conversion found and made."""
 
 import json
-import os
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from ...streaming.part_file import replacing
 from ...version import __version__
 from .collect import Collection
 from .decoding import IGNORE
@@ -188,6 +188,5 @@ def _bytes(records: dict[tuple, dict], kind: str) -> int:
 def _write(path: Path, text: str) -> None:
     """Write a text; it gets its name when it is complete."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f'.{path.name}.partial')
-    partial.write_text(text, encoding='utf-8')
-    os.replace(partial, path)
+    with replacing(path) as partial:
+        partial.write_text(text, encoding='utf-8')

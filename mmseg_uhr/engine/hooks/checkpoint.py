@@ -13,9 +13,9 @@ from mmengine.hooks import CheckpointHook as MMEngineCheckpointHook
 from mmengine.runner import Runner
 
 from ...registry import HOOKS
+from ...streaming.part_file import replacing
 
 _PART = '.part'
-_LAST = 'last_checkpoint'
 
 
 @HOOKS.register_module()
@@ -70,10 +70,8 @@ class CheckpointHook(MMEngineCheckpointHook):
         )
         if not is_main_process():
             return
-        last = Path(runner.work_dir, _LAST)
-        part = last.with_name(_LAST + _PART)
-        part.write_text(self.last_ckpt)
-        _publish(part, last)
+        with replacing(Path(runner.work_dir, 'last_checkpoint')) as part:
+            part.write_text(self.last_ckpt)
         for old in outdated:
             path = self.file_backend.join_path(
                 self.out_dir, self.filename_tmpl.format(old)

@@ -1,10 +1,10 @@
 """A budget of memory: planned before training, watched while it runs."""
 
 import functools
-import os.path as osp
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, Union
 
 import torch
@@ -18,6 +18,7 @@ from ...memory.process import ProcessMemory
 from ...planning import Planner, config_lines
 from ...registry import HOOKS
 from ...streaming.out_of_memory import is_out_of_memory
+from ...streaming.part_file import replacing
 
 POLICIES = ('warn', 'cap', 'fit')
 _MIB = 2**20
@@ -361,22 +362,20 @@ def _place_of(error: BaseException, model: nn.Module) -> str:
     return found or 'the backward pass or the optimizer step'
 
 
-def _saved(runner: Runner) -> str:
+def _saved(runner: Runner) -> Path:
     """Save a checkpoint if the last iteration has none; return its path."""
-    name = f'iter_{runner.iter}.pth'
-    path = osp.join(runner.work_dir, name)
-    if not osp.exists(path):
+    path = Path(runner.work_dir, f'iter_{runner.iter}.pth')
+    if not path.exists():
         runner.save_checkpoint(
             runner.work_dir,
-            name,
+            path.name,
             meta=dict(epoch=runner.epoch, iter=runner.iter),
             by_epoch=False,
         )
         if is_main_process():
             # What --resume looks for.
-            last = osp.join(runner.work_dir, 'last_checkpoint')
-            with open(last, 'w') as file:
-                file.write(path)
+            with replacing(path.with_name('last_checkpoint')) as part:
+                part.write_text(str(path))
     return path
 
 

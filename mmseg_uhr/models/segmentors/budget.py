@@ -1,12 +1,12 @@
 """Streams of a segmentor that fit a budget."""
 
+import math
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Union
 
 from mmengine.logging import print_log
-from torch import nn
 
-from ...memory import parse_budget, plan_memory, total_memory
+from ...memory import MemoryPlan, parse_budget, plan_memory, total_memory
 from ...rasters import Raster
 from ...streaming import StreamSettings
 from ...streaming.fit import fit_settings
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from .streaming_segmentor import StreamingSegmentor
 
 _FLOAT = 4
+# Bytes of a pixel that is being decided: its class, and where it changes.
+_DECIDED = 2
 # Budgets are read before the device is known.
 _ANY_DEVICE = 2**62
 _NOTES = dict(
@@ -41,6 +43,89 @@ def check_budget(budget: Union[str, int, float]) -> None:
         raise ValueError(f'test_cfg.{error}') from None
 
 
+def network_size(
+    model: 'StreamingSegmentor',
+    settings: StreamSettings,
+    window: tuple[int, int],
+) -> tuple[int, int]:
+    """Return the largest size at which a network sees a window.
+
+    Args:
+        model (StreamingSegmentor): With ``views``.
+        settings (StreamSettings): With ``tta_scales``.
+        window (tuple[int]): ``(h, w)`` in pixels of the scene.
+
+    Returns:
+        tuple[int]: ``(h, w)`` in pixels.
+    """
+    scale = max(settings.tta_scales)
+    return tuple(
+        max(round(side * scale), 1) for side in _seen_size(model, window)
+    )
+
+
+def bytes_beyond(
+    plan: MemoryPlan,
+    model: 'StreamingSegmentor',
+    settings: StreamSettings,
+    window: tuple[int, int],
+    width: int,
+    bands: int,
+) -> int:
+    """Return what a stream takes beyond the plan of its network.
+
+    That is for class ids and weights, and for what test-time augmentation
+    keeps, or, where it is more than all that the network needs, what happens
+    to the logits afterwards. The sums of logits are not in it.
+
+    Args:
+        plan (MemoryPlan): Of a batch of windows at :func:`network_size`.
+        model (StreamingSegmentor): Stays as it is.
+        settings (StreamSettings): How scenes are predicted.
+        window (tuple[int]): ``(h, w)`` in pixels of the scene.
+        width (int): Of the scene in pixels.
+        bands (int): Of the scene.
+
+    Returns:
+        int: Bytes of the device.
+    """
+    seen = _seen_size(model, window)
+    pixel = plan.batch_size * _FLOAT
+    logits = pixel * model.out_channels
+    rows = window[0] * width
+    averaging = 0
+    if len(SYMMETRIES[settings.tta]) > 1:
+        averaging += (logits + pixel * bands) * math.prod(plan.size)
+    if len(settings.tta_scales) > 1:
+        averaging += (logits + pixel * bands) * math.prod(seen)
+    # Once the network is through there are, besides the logits of all
+    # windows, one after the other:
+    full = logits * math.prod(window)
+    resizing = adding = deciding = 0
+    if seen != tuple(window):
+        # Logits and views of the size that the network sees.
+        resizing = (logits + pixel * bands) * math.prod(seen)
+    if settings.accumulator == 'float16':
+        # The logits of one window in the type of the sums.
+        adding = full // plan.batch_size // 2
+    elif plan.precision != 'fp32':
+        adding = full // plan.batch_size
+    if settings.accumulate_on == 'device':
+        deciding = _DECIDED * rows
+    after = full + max(resizing, adding, deciding)
+    network = plan.total - plan.parameters - plan.buffers
+    # The classes of rows before may still be in use; and windows are weighed.
+    always = rows + _FLOAT * (math.prod(window) + width)
+    return always + max(averaging, after - network)
+
+
+def _seen_size(
+    model: 'StreamingSegmentor', window: tuple[int, int]
+) -> tuple[int, int]:
+    """Return the size at which a network sees a window by itself."""
+    return model.views[LOCAL].size_of(Window(0, 0, *window))
+
+
 class StreamBudget:
     """Fits the windows of scenes into a budget.
 
@@ -55,7 +140,7 @@ class StreamBudget:
     def __init__(self, model: 'StreamingSegmentor') -> None:
         # This is no module, so the model does not become its own part.
         self._model = model
-        self._plans: dict[tuple, int] = {}
+        self._plans: dict[tuple, MemoryPlan] = {}
         self._said: StreamSettings | None = None
 
     def fit(
@@ -104,51 +189,24 @@ class StreamBudget:
         batch: int,
     ) -> int:
         """Return the bytes of weights and of a batch of windows."""
+        model = self._model
         # A small scene is one window.
         size = tuple(map(min, size, raster.shape))
-        seen = self._model.views[LOCAL].size_of(Window(0, 0, *size))
-        scaled = tuple(
-            max(round(side * max(settings.tta_scales)), 1) for side in seen
-        )
-        precision = self._model.execution.precision
-        key = scaled, batch, raster.bands, precision
+        seen = network_size(model, settings, size)
+        precision = model.execution.precision
+        key = seen, batch, raster.bands, precision
         if key not in self._plans:
             self._plans[key] = plan_memory(
-                self._model,
-                scaled,
+                model,
+                seen,
                 batch,
                 precision=precision,
                 channels=raster.bands,
-            ).total
-        return max(
-            self._plans[key] + self._averaging(settings, scaled, seen, batch),
-            _bytes(self._model) + self._blending(size, seen, batch),
+            )
+        plan = self._plans[key]
+        return plan.total + bytes_beyond(
+            plan, model, settings, size, raster.shape[1], raster.bands
         )
-
-    def _averaging(
-        self,
-        settings: StreamSettings,
-        scaled: tuple[int, int],
-        seen: tuple[int, int],
-        batch: int,
-    ) -> int:
-        """Return what test-time augmentation keeps besides a prediction."""
-        logits = batch * self._model.out_channels * _FLOAT
-        need = 0
-        if len(SYMMETRIES[settings.tta]) > 1:
-            need += logits * scaled[0] * scaled[1]
-        if len(settings.tta_scales) > 1:
-            need += logits * seen[0] * seen[1]
-        return need
-
-    def _blending(
-        self, size: tuple[int, int], seen: tuple[int, int], batch: int
-    ) -> int:
-        """Return what happens to logits once the network is through."""
-        logits = self._model.out_channels * _FLOAT
-        own, full = (logits * side[0] * side[1] for side in (seen, size))
-        # As predicted, enlarged to the window, and one in other precision.
-        return batch * (own + full) + full
 
     def _tell(
         self, chosen: StreamSettings, wanted: StreamSettings, limit: int
@@ -173,10 +231,3 @@ class StreamBudget:
             ),
             logger='current',
         )
-
-
-def _bytes(model: nn.Module) -> int:
-    """Add the bytes of weights and buffers."""
-    return sum(
-        tensor.nbytes for tensor in (*model.parameters(), *model.buffers())
-    )

@@ -111,11 +111,7 @@ def _plan_training(
         return
     else:
         plan = run_alone(
-            [
-                *(_PLAN, _config_file(run), '--mode', 'train'),
-                *_training_window(run),
-                *('--json', out),
-            ],
+            [_PLAN, _config_file(run), '--mode', 'train', '--json', out],
             out,
             environment,
         )
@@ -123,14 +119,6 @@ def _plan_training(
         row['notes'].append(f'training: {plan["problem"]}')
     else:
         row['training_mib'] = plan['device_bytes'] / _MIB
-
-
-def _training_window(run: Run) -> list[Any]:
-    """Return the option with the window that is read, before any scaling."""
-    for step in run.cfg.train_dataloader.dataset.pipeline:
-        if 'crop_size' in step:
-            return ['--crop-size', *step['crop_size']]
-    return []
 
 
 def _config_file(run: Run) -> Path:

@@ -28,6 +28,7 @@ from mmseg_uhr.memory import Meter, model_cost, plan_memory
 from mmseg_uhr.memory.inputs import make_inputs
 from mmseg_uhr.memory.trial import PRECISIONS
 from mmseg_uhr.models.segmentors import Execution
+from mmseg_uhr.models.segmentors.budget import bytes_beyond, network_size
 from mmseg_uhr.streaming import StreamSettings
 from mmseg_uhr.streaming.fit import band_bytes
 from mmseg_uhr.streaming.out_of_memory import is_out_of_memory
@@ -114,14 +115,11 @@ def measure_cost(job: Job, model: nn.Module) -> dict[str, Any]:
         and ``notes`` tell why, where the network cannot run so.
     """
     auxiliary = getattr(model, 'auxiliary_head', None)
-    window, windows, images, band = job.size, 1, job.batch_size, 0
+    window, windows, images = job.size, 1, job.batch_size
     if job.mode == 'stream':
-        settings = StreamSettings.from_test_cfg(model.test_cfg)
-        plan = settings.plan(job.size)
-        window, windows = plan.window_size, len(plan)
+        tiles = StreamSettings.from_test_cfg(model.test_cfg).plan(job.size)
+        window, windows = tiles.window_size, len(tiles)
         images = min(job.batch_size, windows)
-        band = band_bytes(settings, job.size[1], model.out_channels)
-        band *= settings.accumulate_on == 'device'
     seen = seen_size(model, window)
     found: dict[str, Any] = dict(
         seen=seen,
@@ -134,13 +132,7 @@ def measure_cost(job: Job, model: nn.Module) -> dict[str, Any]:
     try:
         with torch.autocast('cpu', dtype, enabled=dtype is not None):
             cost = model_cost(model, seen, images, channels_of(model))
-        plan = plan_memory(
-            model,
-            seen,
-            images,
-            precision=job.precision,
-            channels=channels_of(model),
-        )
+        planned, reason = _plan(job, model, window, images)
     except Exception as error:
         return dict(
             found,
@@ -153,9 +145,33 @@ def measure_cost(job: Job, model: nn.Module) -> dict[str, Any]:
         found,
         gmacs=cost.gmacs * windows / images,
         activations_mib=cost.peak_mib,
-        planned_mib=(plan.total + band) / _MIB,
-        notes=[f'planned: {plan.reason}'] if plan.estimated else [],
+        planned_mib=planned / _MIB,
+        notes=[f'planned: {reason}'] if reason else [],
     )
+
+
+def _plan(
+    job: Job, model: nn.Module, window: tuple[int, int], images: int
+) -> tuple[int, str]:
+    """Return the planned bytes of a batch, and why they are a guess."""
+    channels, seen = channels_of(model), seen_size(model, window)
+    if job.mode == 'stream':
+        settings = StreamSettings.from_test_cfg(model.test_cfg)
+        seen = network_size(model, settings, window)
+    plan = plan_memory(
+        model,
+        seen,
+        images,
+        precision=job.precision,
+        channels=channels,
+    )
+    need = plan.total
+    if job.mode == 'stream':
+        width = job.size[1]
+        need += bytes_beyond(plan, model, settings, window, width, channels)
+        if settings.accumulate_on == 'device':
+            need += band_bytes(settings, width, model.out_channels)
+    return need, plan.reason
 
 
 def measure_run(job: Job, model: nn.Module) -> dict[str, Any]:
