@@ -43,7 +43,7 @@ def parse_args() -> argparse.Namespace:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument('config', help='config file, or mmseg_uhr::...')
+    parser.add_argument('config', help='config file')
     parser.add_argument(
         '--split', choices=['train', 'val', 'test'], default='train'
     )

@@ -22,7 +22,7 @@ from mmseg_uhr.apis.safe_loading import safe_loading
 def parse_args() -> argparse.Namespace:
     """Parse the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument('config', help='config file, or mmseg_uhr::...')
+    parser.add_argument('config', help='config file')
     parser.add_argument('checkpoint', help='weights')
     parser.add_argument('--work-dir', help='folder for the scores (JSON)')
     parser.add_argument('--out', help='folder for predicted label maps')
@@ -109,7 +109,9 @@ def _writing_metric(cfg: Config) -> dict:
     """Return the first metric that can write predictions."""
     metrics = cfg.test_evaluator
     for metric in [metrics] if isinstance(metrics, dict) else metrics:
-        kind = METRICS.get(metric['type'])
+        kind = metric['type']
+        if not isinstance(kind, type):
+            kind = METRICS.get(kind)
         if kind is not None and issubclass(kind, IoUMetric):
             return metric
     raise ValueError(

@@ -73,10 +73,7 @@ def load_weights(
     checkpoint = read_checkpoint(path, trust, way_out)
     while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
         model = model.module
-    weights = {
-        re.sub(r'^module\.', '', name): value
-        for name, value in weights_of(checkpoint, path).items()
-    }
+    weights = weights_of(checkpoint, path)
     shapes = {name: value.shape for name, value in weights.items()}
     try:
         # Of PyTorch, not of MMEngine, which does not tell what it skipped.
@@ -227,7 +224,7 @@ def weights_of(
         path (str | Path): Its file, for the message.
 
     Returns:
-        dict[str, Tensor]: The state dict.
+        dict[str, Tensor]: The state dict, names without ``module.``.
 
     Raises:
         CheckpointError: If there are no weights.
@@ -244,7 +241,11 @@ def weights_of(
             f'{path}: has no weights; expected a dict of tensors, or one '
             f'under "state_dict"; found the keys {_some(list(checkpoint))}'
         )
-    return weights
+    # Models wrapped for several processes were saved with a prefix.
+    return {
+        re.sub(r'^module\.', '', name): value
+        for name, value in weights.items()
+    }
 
 
 def _reason(error: Exception) -> str:

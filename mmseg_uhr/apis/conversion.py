@@ -109,10 +109,7 @@ def convert(
             names the file. Nothing is written then.
     """
     checkpoint = read_checkpoint(source, trust, TRUST)
-    state = {
-        re.sub(r'^module\.', '', name): value
-        for name, value in weights_of(checkpoint, source).items()
-    }
+    state = weights_of(checkpoint, source)
     try:
         converted, left_out = convert_state(state, rules, dropped)
         if finish is not None:

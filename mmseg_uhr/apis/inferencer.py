@@ -20,7 +20,7 @@ from .progress import ProgressLike
 from .ranks import decide_together
 from .results import SceneResult
 from .runs import MapRun, Tally, raise_failures
-from .scenes import Scene, find_scenes, is_one_scene
+from .scenes import Scene, find_scenes, is_one_scene, refuse_replacing
 
 if TYPE_CHECKING:
     from mmengine.config import Config
@@ -359,13 +359,16 @@ def _job(
 def _beside(
     path: str | Path | None, scenes: Sequence[Scene], suffix: str
 ) -> list[Path | None]:
-    """Name a file for each scene; in a folder, if there are several."""
+    """Name a file for each scene; in a folder, unless that is one file."""
     if path is None:
         return [None] * len(scenes)
-    if len(scenes) == 1:
-        return [Path(path)]
-    if Path(path).suffix and not Path(path).is_dir():
-        raise ValueError(
-            f'{path}: one file for {len(scenes)} scenes; give a folder'
-        )
-    return [Path(path) / f'{scene.out.stem}{suffix}' for scene in scenes]
+    path = Path(path)
+    files = [path / f'{scene.out.stem}{suffix}' for scene in scenes]
+    if path.suffix and not path.is_dir():
+        if len(scenes) > 1:
+            raise ValueError(
+                f'{path}: one file for {len(scenes)} scenes; give a folder'
+            )
+        files = [path]
+    refuse_replacing(scenes, files)
+    return files

@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 
 from ..rasters import Raster, RasterError, RasterLike, as_raster
-from ..visualization import colour_labels, fit_size
+from ..visualization import as_rgb, colour_labels, fit_size
 
 
 def write_overlay(
@@ -22,7 +22,8 @@ def write_overlay(
 
     Args:
         path (str | Path): The picture to write; its suffix tells the format.
-        image (Raster): The scene, blue-green-red.
+        image (Raster): The scene, blue-green-red; of other numbers of bands
+            the first is shown. Other types than ``uint8`` are stretched.
         labels (RasterLike): Class ids of the same shape.
         palette (Sequence[Sequence[int]], optional): RGB per class.
         max_side (int): Longest side of the picture in pixels.
@@ -34,11 +35,17 @@ def write_overlay(
     size = fit_size(image.shape, max_side)
     scene = image.read(size=size)
     if scene.shape[2] != 3:
-        scene = np.repeat(scene[..., :1], 3, axis=2)
-    ids = as_raster(labels).read(size=size, resampling='nearest')[..., 0]
-    colours = colour_labels(ids, palette)[..., ::-1]
+        scene = scene[..., :1]
+    raster = as_raster(labels)
+    # Grey: what has no data belongs to no class.
+    none = min(np.iinfo(raster.dtype).max, 2**15 - 1)
+    ids = raster.read(size=size, resampling='nearest', fill=none)[..., 0]
     picture = cv2.addWeighted(
-        scene, 1 - opacity, np.ascontiguousarray(colours), opacity, 0
+        np.ascontiguousarray(as_rgb(scene)[..., ::-1]),
+        1 - opacity,
+        np.ascontiguousarray(colour_labels(ids, palette)[..., ::-1]),
+        opacity,
+        0,
     )
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     try:

@@ -2,10 +2,12 @@
 
 import glob
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..rasters import RasterError, RasterLike
+from ..rasters.file import file_version
 from ..rasters.vrt import check_sources
 
 #: Suffixes of the files that are taken from a folder.
@@ -119,7 +121,7 @@ def _images(inputs: Any) -> list[RasterLike]:
     return images
 
 
-def _listed(source: Path) -> list[Path]:
+def _listed(source: Path) -> list[str | Path]:
     """List the scenes of a folder, a list file or a pattern."""
     if source.is_dir():
         found = sorted(
@@ -130,7 +132,8 @@ def _listed(source: Path) -> list[Path]:
         problem = f'the folder holds no scenes ({", ".join(SUFFIXES)})'
     elif source.is_file():
         lines = source.read_text().splitlines()
-        found = [Path(line.strip()) for line in lines if line.strip()]
+        # No paths: those would make one slash of the two in addresses.
+        found = [line.strip() for line in lines if line.strip()]
         problem = 'the list is empty; give one path per line'
     else:
         found = sorted(map(Path, glob.glob(str(source), recursive=True)))
@@ -146,7 +149,13 @@ def _listed(source: Path) -> list[Path]:
 
 def _is_remote(path: str | Path) -> bool:
     """Tell whether GDAL knows a path that the file system does not."""
-    return '://' in str(path) or str(path).startswith('/vsi')
+    name = str(path)
+    if '://' in name or name.startswith('/vsi'):
+        return True
+    # A part of a file, such as NETCDF:a.nc:red; patterns may look alike.
+    with suppress(RasterError):
+        return not glob.has_magic(name) and not file_version(name)
+    return False
 
 
 def _stem(image: RasterLike, index: int) -> str:
@@ -173,4 +182,28 @@ def _refuse_clashes(scenes: Sequence[Scene]) -> None:
             raise ValueError(
                 f'{scene.image}: a map would replace this scene; choose '
                 'another --out (out=)'
+            )
+
+
+def refuse_replacing(scenes: Sequence[Scene], files: Sequence[Path]) -> None:
+    """Refuse files that would replace a scene or its map.
+
+    Args:
+        scenes (Sequence[Scene]): To segment.
+        files (Sequence[Path]): To write besides maps.
+
+    Raises:
+        ValueError: If one would; names it.
+    """
+    kept = {
+        Path(file).resolve()
+        for scene in scenes
+        for file in scene
+        if isinstance(file, (str, Path))
+    }
+    for file in files:
+        if file.resolve() in kept:
+            raise ValueError(
+                f'{file}: would replace a scene or a map; choose another '
+                'name or folder'
             )

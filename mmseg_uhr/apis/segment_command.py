@@ -332,6 +332,7 @@ def report(results: Sequence[SceneResult], path: Path | None) -> None:
             )
             for result in results
         ]
+        path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(dict(memory, scenes=scenes)))
 
 

@@ -14,13 +14,13 @@ def import_onnx(name: str) -> Any:
         ModuleType: The module.
 
     Raises:
-        ImportError: If it is not installed; names the extra.
+        ImportError: If it cannot be; names the extra.
     """
     try:
         return import_module(name)
     except ImportError as error:
         raise ImportError(
-            f'{name} is not installed: '
+            f'{name} cannot be imported ({error}): '
             '`pip install "mmsegmentation-uhr[onnx]"`'
         ) from error
 

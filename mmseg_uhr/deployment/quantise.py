@@ -1,7 +1,6 @@
 """From a float32 network to one of bytes, by what it sees of real scenes."""
 
 import logging
-import os
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -15,6 +14,8 @@ import numpy as np
 
 from ..rasters import RasterError, open_raster
 from ..streaming.loop import read_batches
+from ..streaming.part_file import replacing
+from ..streaming.rows import decide
 from ..tiling import TilePlan, Window
 from .packages import foreign_operators, import_onnx
 from .runtime import OnnxSegmentor
@@ -115,16 +116,16 @@ def quantise_onnx(
     _check_options(path, scenes, scene, labels, windows)
     segmentor = OnnxSegmentor(source)
     share = -(-windows // len(scenes))
-    partial = path.with_name(f'.{path.name}.partial')
-    try:
-        feeds = chain.from_iterable(
-            spread_windows(segmentor, one, share, 0.25) for one in scenes
-        )
-        reader = _Reader(Session(source), feeds)
+    session = Session(source)
+    feeds = chain.from_iterable(
+        spread_windows(segmentor, one, share, 0.25) for one in scenes
+    )
+    reader = _Reader(session, feeds)
+    with replacing(path) as partial:
         _quantise(source, partial, reader)
         found = _compare(
             segmentor,
-            (source, partial),
+            (session, Session(partial)),
             path,
             [scene] if scene is not None else scenes,
             labels,
@@ -138,10 +139,7 @@ def quantise_onnx(
                 'calibrate on more windows or on scenes more like these, '
                 'keep float32 or --fp16, or force it'
             )
-        os.replace(partial, path)
-        return found
-    finally:
-        partial.unlink(missing_ok=True)
+    return found
 
 
 def spread_windows(
@@ -315,7 +313,7 @@ def _kept_float(graph: Any) -> list[str]:
 
 def _compare(
     segmentor: OnnxSegmentor,
-    files: tuple[Path, Path],
+    sessions: tuple[Session, Session],
     path: Path,
     scenes: Sequence[str | Path],
     labels: str | Path | None,
@@ -323,7 +321,6 @@ def _compare(
     calibrated: int,
 ) -> Quantised:
     """Run both on windows that did not calibrate."""
-    sessions = [Session(file) for file in files]
     truth = None if labels is None else open_raster(str(labels), (1,))
     classes = max(segmentor.out_channels, 2)
     counts = [np.zeros((classes, classes), np.int64) for _ in sessions]
@@ -347,7 +344,7 @@ def _compare(
         calibrated,
         len(kept),
         float(np.mean(kept)),
-        *(file.stat().st_size for file in files),
+        *(session.path.stat().st_size for session in sessions),
         float(of_float),
         float(of_int8),
         None if truth is None else tuple(map(_mean_iou, counts)),
@@ -361,9 +358,7 @@ def _classes(
     begin = time.process_time()
     logits = session.run(inputs)[0]
     seconds = time.process_time() - begin
-    if len(logits) == 1:
-        return (logits[0] > 0).astype(np.int64), seconds
-    return logits.argmax(0), seconds
+    return decide(logits, session.known.get('threshold')), seconds
 
 
 def _mean_iou(counts: np.ndarray) -> float:

@@ -17,6 +17,7 @@ from ..streaming import (
     stream_rows,
 )
 from ..streaming.augmentation import average_predictions
+from ..streaming.settings import check_sides
 from ..tiling import SYMMETRIES, Symmetry, View, parse_views
 from ..tiling.arrays import operations_of
 from ..tiling.views import LOCAL
@@ -186,7 +187,9 @@ class OnnxSegmentor:
                     f'{", ".join(_KNOWN)}'
                 )
             asked[field] = value
-        crop = tuple(asked.get('crop_size', window))
+        crop = asked.get('crop_size', window)
+        check_sides('crop_size', crop)
+        crop = tuple(crop)
         if self._fixed is not None and crop != self._fixed:
             raise ValueError(
                 f'crop_size {crop}: {self.path} takes windows of '
@@ -224,6 +227,20 @@ class OnnxSegmentor:
                 f'tta_scales {self.settings.tta_scales}: {self.path} takes '
                 'views of one size only; export it with --dynamic'
             )
+        if scales and self._multiple > 1:
+            crop = self.settings.crop_size
+            if any(
+                round(side * scale) % self._multiple
+                for side in crop
+                for scale in scales
+            ):
+                raise ValueError(
+                    f'tta_scales {self.settings.tta_scales}: {self.path} '
+                    f'takes multiples of {self._multiple}, and scaled windows '
+                    f'of {crop[0]} x {crop[1]} are none'
+                )
+            # Of smaller ones the scaled ones might be none.
+            self._fixed = crop
         turns = {s.turns % 2 for s in SYMMETRIES[self.settings.tta]}
         if 1 in turns and any(h != w for h, w in sizes.values()):
             raise ValueError(

@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from .packages import import_onnx
+
 _PREFIX = 'mmseg_uhr.'
 # By what a device is called, the one wanted first. A network may hold
 # operators that only the others have.
@@ -47,7 +49,7 @@ class Session:
     """
 
     def __init__(self, path: str | Path, device: str = 'cpu') -> None:
-        runtime = _import_onnxruntime()
+        runtime = import_onnx('onnxruntime')
         self.path = Path(path)
         if not self.path.is_file():
             raise ValueError(f'{path}: no such file')
@@ -130,18 +132,6 @@ class Session:
                 'export it without --no-normalise'
             )
         return known
-
-
-def _import_onnxruntime() -> Any:
-    """Import onnxruntime, or name the extra."""
-    try:
-        import onnxruntime
-    except ImportError as error:
-        raise ImportError(
-            f'onnxruntime cannot be imported ({error}): '
-            '`pip install "mmsegmentation-uhr[onnx]"`'
-        ) from error
-    return onnxruntime
 
 
 def _providers(

@@ -1,5 +1,6 @@
 """Windows that an exported network is tried with."""
 
+from itertools import islice
 from pathlib import Path
 
 import torch
@@ -106,9 +107,7 @@ def read_windows(
         )
     middle = raster.shape[0] // 2
     batches = read_batches(raster, plan, model.views, 1, (middle, middle + 1))
-    return [
-        _inputs_of(batch, network) for batch, _ in zip(batches, range(count))
-    ]
+    return [_inputs_of(batch, network) for batch in islice(batches, count)]
 
 
 def _inputs_of(batch: WindowBatch, network: WindowNetwork) -> list[Tensor]:

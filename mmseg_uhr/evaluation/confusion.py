@@ -1,12 +1,12 @@
 """Exact counts of which class was predicted where."""
 
 import csv
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
+from ..streaming.part_file import replacing
 from .ids import (
     Labels,
     as_integers,
@@ -82,8 +82,7 @@ def save_confusion(
     path = Path(path)
     check_confusion_path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(path.name + '.part')
-    try:
+    with replacing(path) as part:
         if path.suffix == '.npy':
             with open(part, 'wb') as file:
                 np.save(file, counts)
@@ -93,9 +92,6 @@ def save_confusion(
                 writer.writerow(['label \\ predicted', *classes])
                 for name, row in zip(classes, counts.tolist()):
                     writer.writerow([name, *row])
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def check_confusion_path(path: str | Path) -> None:

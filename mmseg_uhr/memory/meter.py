@@ -1,22 +1,13 @@
 """What a stage used: seconds, and peak memory of the process and device."""
 
-import os
-import resource
 import time
 from types import TracebackType
 
 import torch
 
+from .process import ProcessMemory
+
 _MIB = 2**20
-
-
-def _status(field: str) -> float:
-    """Read a field of ``/proc/self/status`` in MiB."""
-    with open('/proc/self/status') as file:
-        for line in file:
-            if line.startswith(f'{field}:'):
-                return int(line.split()[1]) / 1024
-    raise KeyError(field)
 
 
 class Meter:
@@ -40,13 +31,9 @@ class Meter:
         if torch.cuda.is_available():
             torch.cuda.synchronize()
             torch.cuda.reset_peak_memory_stats()
-        self._resettable = os.path.exists('/proc/self/clear_refs')
-        if self._resettable:
-            with open('/proc/self/clear_refs', 'w') as file:
-                file.write('5')  # Makes the peak the current value.
-            self._host = _status('VmRSS')
-        else:
-            self._host = _peak_ever()
+        self._process = ProcessMemory()
+        self._process.reset()
+        self._host = self._process.now()
         self._cpu = time.process_time()
         self._start = time.perf_counter()
         return self
@@ -62,11 +49,6 @@ class Meter:
             self.device_mib = torch.cuda.max_memory_allocated() / _MIB
         self.seconds = time.perf_counter() - self._start
         self.cpu_seconds = time.process_time() - self._cpu
-        peak = _status('VmHWM') if self._resettable else _peak_ever()
-        self.process_mib = peak
-        self.host_mib = max(peak - self._host, 0.0)
-
-
-def _peak_ever() -> float:
-    """Return the highest resident set of this process so far, MiB."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        peak = self._process.peak()
+        self.process_mib = peak / _MIB
+        self.host_mib = max(peak - self._host, 0) / _MIB

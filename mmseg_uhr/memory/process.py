@@ -1,8 +1,7 @@
 """Memory of this process, now and at its highest."""
 
 import os
-
-from .meter import _peak_ever, _status
+import resource
 
 _RESET = '/proc/self/clear_refs'
 
@@ -33,5 +32,11 @@ class ProcessMemory:
 
     def _read(self, field: str) -> int:
         """Read a field of the kernel's status."""
-        mib = _status(field) if self._resettable else _peak_ever()
-        return int(mib * 2**20)
+        if not self._resettable:
+            usage = resource.getrusage(resource.RUSAGE_SELF)
+            return usage.ru_maxrss * 2**10
+        with open('/proc/self/status') as file:
+            for line in file:
+                if line.startswith(f'{field}:'):
+                    return int(line.split()[1]) * 2**10
+        raise KeyError(field)

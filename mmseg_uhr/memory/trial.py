@@ -162,8 +162,9 @@ def _optimizer(
         return None
     if 'optimizer' not in cfg:
         cfg = dict(optimizer=cfg)
-    # Precision is a matter of the forward pass alone.
-    kept = ('optimizer', 'clip_grad', 'accumulative_counts', 'paramwise_cfg')
+    # Precision is a matter of the forward pass alone; rates and decays of
+    # single parameters take no memory.
+    kept = ('optimizer', 'clip_grad', 'accumulative_counts')
     wrapper = build_optim_wrapper(
         model,
         dict(

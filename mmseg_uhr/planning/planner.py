@@ -16,8 +16,12 @@ from ..memory.fakes import faked
 from ..memory.plan import describe
 from ..memory.search import largest_fitting
 from ..memory.trial import Work, try_step
-from ..models.segmentors import streaming_config
-from ..models.segmentors.budget import bytes_beyond, network_size
+from ..models.segmentors import streaming_config, streaming_type
+from ..models.segmentors.budget import (
+    at_largest_scale,
+    bytes_beyond,
+    network_size,
+)
 from ..streaming import StreamSettings
 from ..streaming.fit import band_bytes, fit_settings
 from ..tiling import parse_views
@@ -28,7 +32,6 @@ from .savings import (
     Savings,
     accepted,
     heavy_modules,
-    saving_type,
 )
 
 # More windows at a time do not make anything faster.
@@ -211,11 +214,10 @@ class Planner:
     def _stream(self, settings: StreamSettings, **more: Any) -> Planned:
         """Plan a stream."""
         plan = self.plan(settings.crop_size, settings.batch_size)
-        width = self.image_size[1]
         return Planned(
             plan,
             self._beyond(settings, plan),
-            band_bytes(settings, width, self.model.out_channels),
+            band_bytes(settings, self.image_size, self.model.out_channels),
             settings.accumulate_on,
             **more,
         )
@@ -224,7 +226,7 @@ class Planner:
         """Find windows, the band's place and the largest batch."""
         chosen = fit_settings(
             replace(self.settings, batch_size=1),
-            self.image_size[1],
+            self.image_size,
             self.model.out_channels,
             self._window_bytes,
             budget,
@@ -264,10 +266,9 @@ class Planner:
             changes = dict(model=model)
         return self._stream(chosen, changes=changes, notes=tuple(notes))
 
-    def _window_bytes(self, size: tuple[int, int], batch: int) -> int:
+    def _window_bytes(self, settings: StreamSettings) -> int:
         """Return the bytes of weights and of a batch of windows."""
-        plan = self.plan(size, batch)
-        settings = replace(self.settings, crop_size=size, stride=size)
+        plan = self.plan(settings.crop_size, settings.batch_size)
         return plan.total + self._beyond(settings, plan)
 
     def _beyond(self, settings: StreamSettings, plan: MemoryPlan) -> int:
@@ -365,7 +366,7 @@ class Planner:
 
     def _ways_to_save(self) -> Iterator[Savings]:
         """Yield what loses nothing, each more than the one before."""
-        if saving_type(self.cfg.model) is None:
+        if streaming_type(self.cfg.model) is None:
             return
         configured = self.cfg.model.get('train_cfg') or {}
         best, least = Savings(), self.plan()
@@ -457,7 +458,7 @@ class Planner:
         changes = accumulated(self.cfg, batch, self.batch_size // batch)
         model: dict[str, Any] = {}
         if savings:
-            kind = self._type_of(saving_type(self.cfg.model))
+            kind = self._type_of(streaming_type(self.cfg.model))
             if self.cfg.model.type != kind:
                 model['type'] = kind
             model['train_cfg'] = savings.train_cfg
@@ -513,8 +514,11 @@ class Planner:
             return _plan_on_fakes(
                 self._model_with(savings), self._seen(size), batch_size, work
             )
+        model = self.model
+        if self.mode == 'predict':
+            model = at_largest_scale(model, self.settings)
         return plan_memory(
-            self._model_with(savings),
+            model,
             self._seen(size),
             batch_size,
             work.mode,

@@ -6,13 +6,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from mmengine.config import ConfigDict
-from mmseg.registry import MODELS
 from torch import nn
 
 from ..memory.fakes import faked
 from ..memory.live import Block
 from ..memory.trial import Work, try_step
-from ..models.segmentors import STREAMING_TYPES, StreamingSegmentor
+from ..models.segmentors import streaming_type
 
 LOSS_ROWS = 128
 # A module that is computed again has all its activations at a time: none may
@@ -63,7 +62,8 @@ class Savings:
         """Return the config of a segmentor with these savings.
 
         Args:
-            cfg (ConfigDict): Of a segmentor that has a :func:`saving_type`.
+            cfg (ConfigDict): Of a segmentor that has a
+                :func:`~mmseg_uhr.models.segmentors.streaming_type`.
 
         Returns:
             ConfigDict: A copy.
@@ -72,25 +72,9 @@ class Savings:
             return cfg
         return ConfigDict(
             cfg,
-            type=saving_type(cfg),
+            type=streaming_type(cfg),
             train_cfg={**(cfg.get('train_cfg') or {}), **self.train_cfg},
         )
-
-
-def saving_type(cfg: ConfigDict) -> type | None:
-    """Return the class of a segmentor that can save, with the same weights.
-
-    Args:
-        cfg (ConfigDict): Of a segmentor, ours or stock.
-
-    Returns:
-        type | None: None if there is no such class.
-    """
-    kind = cfg.type if isinstance(cfg.type, type) else MODELS.get(cfg.type)
-    kind = STREAMING_TYPES.get(kind, kind)
-    if kind is None or not issubclass(kind, StreamingSegmentor):
-        return None
-    return kind
 
 
 def heavy_modules(

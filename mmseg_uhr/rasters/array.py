@@ -8,8 +8,9 @@ import numpy as np
 
 from .base import Raster
 
-# OpenCV's INTER_AREA takes at most 4 channels and no 64-bit or bool values.
+# What OpenCV's INTER_AREA takes.
 _CV2_MAX_CHANNELS = 4
+_CV2_TYPES = ('uint8', 'int16', 'uint16', 'float32', 'float64')
 
 
 def resize_array(
@@ -18,7 +19,8 @@ def resize_array(
     """Resize an image.
 
     Args:
-        pixels (np.ndarray): Shape (h, w, bands).
+        pixels (np.ndarray): Shape (h, w, bands), of any type; means of
+            integers are rounded.
         size (tuple[int]): ``(h, w)`` in pixels.
         resampling (str): ``'area'`` (bilinear where it enlarges) or
             ``'nearest'``.
@@ -35,6 +37,10 @@ def resize_array(
             for out, full in zip(size, pixels.shape[:2], strict=True)
         )
         return pixels[rows[:, None], columns]
+    if pixels.dtype.name not in _CV2_TYPES:
+        means = resize_array(pixels.astype(np.float64), size, resampling)
+        exact = means if pixels.dtype.kind == 'f' else np.rint(means)
+        return exact.astype(pixels.dtype)
     shrinks = size[0] * size[1] < pixels.shape[0] * pixels.shape[1]
     method = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
     bands = [

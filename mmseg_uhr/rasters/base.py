@@ -34,7 +34,8 @@ class GeoReference(NamedTuple):
     """Where a raster lies on the Earth.
 
     Args:
-        crs (rasterio.crs.CRS): Coordinate reference system.
+        crs (rasterio.crs.CRS | None): Coordinate reference system; unknown
+            where only a world file tells the place.
         transform (affine.Affine): From pixel (column, row) to coordinates.
     """
 

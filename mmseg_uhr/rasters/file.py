@@ -122,14 +122,25 @@ class FileRaster(Raster):
                 f'{dataset.count}; choose with `bands`, counted from 1',
             )
         self.bands = len(self.band_numbers)
-        types = {dataset.dtypes[i - 1] for i in self.band_numbers}
-        self.dtype = np.dtype(np.result_type(*types))
-        if dataset.crs is not None:
+        self.dtype = self._find_type(dataset)
+        if dataset.crs is not None or not dataset.transform.is_identity:
             self.georef = GeoReference(dataset.crs, dataset.transform)
         self._find_mask(dataset, alpha)
         if dataset.driver == 'PNG' and self._is_local:
             self._check_png_end()
         self._find_access(dataset)
+
+    def _find_type(self, dataset: rasterio.DatasetReader) -> np.dtype:
+        """Choose a type that holds the values of all bands."""
+        types = {dataset.dtypes[i - 1] for i in self.band_numbers}
+        try:
+            return np.dtype(np.result_type(*types))
+        except TypeError as error:
+            raise RasterError(
+                self.name,
+                f'holds {", ".join(sorted(types))} values; expected integers '
+                'or floats: convert it first, such as to magnitudes',
+            ) from error
 
     def _find_mask(
         self, dataset: rasterio.DatasetReader, alpha: list[int]
@@ -144,6 +155,8 @@ class FileRaster(Raster):
         # green, blue and infrared are marked so by mistake.
         hidden = [i for i in alpha if i not in self.band_numbers]
         self._alpha = tuple(hidden[:1])
+        read = self.band_numbers + self._alpha
+        self._has_one_type = len({dataset.dtypes[i - 1] for i in read}) == 1
         flags = dataset.mask_flag_enums[self.band_numbers[0] - 1]
         self._has_own_mask = (
             MaskFlags.per_dataset in flags and MaskFlags.alpha not in flags
@@ -320,13 +333,17 @@ class FileRaster(Raster):
             if resampling == 'area' and not shrinks
             else _RESAMPLING[resampling]
         )
+        pixels = np.empty((len(bands), *size), self.dtype)
+        # Bands of several types, as VRTs have, are not read together.
+        step = len(bands) if self._has_one_type else 1
         with self._reading(window):
-            pixels = self._open().read(
-                list(bands),
-                window=Window(x, y, w, h),
-                out_shape=(len(bands), *size),
-                resampling=method,
-            )
+            for i in range(0, len(bands), step):
+                self._open().read(
+                    list(bands[i : i + step]),
+                    window=Window(x, y, w, h),
+                    out=pixels[i : i + step],
+                    resampling=method,
+                )
         return pixels.transpose(1, 2, 0)
 
     @contextmanager

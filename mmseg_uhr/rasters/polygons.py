@@ -15,10 +15,11 @@ import numpy as np
 import rasterio.features
 import rasterio.warp
 from affine import Affine
-from rasterio.errors import RasterioError
+from rasterio.errors import CRSError
 
 from .base import GeoReference, RasterError
 from .open import RasterLike, as_raster
+from .verify import GDAL_ERRORS, finish_file
 
 SUFFIXES = ('.gpkg', '.geojson')
 # Types that GDAL makes polygons of.
@@ -66,10 +67,10 @@ def write_polygons(
     stripes of rows; memory is a stripe and the outlines of regions that go on
     below it, such as a background's.
     Attributes are ``class_id``, ``class_name`` and ``area`` in square units
-    of the map's CRS, or in pixels where there is none. GeoJSON has degrees
-    (EPSG:4326, as RFC 7946 wants), GeoPackage the map's CRS; without a CRS
-    coordinates are pixels, ``(column, row)`` from the upper left corner. The
-    file gets its name when it is complete.
+    of the coordinates. GeoJSON has degrees (EPSG:4326, as RFC 7946 wants),
+    GeoPackage the map's CRS; without a CRS coordinates are those of a world
+    file or, without that, pixels, ``(column, row)`` from the upper left
+    corner. The file gets its name when it is complete.
 
     Args:
         labels (RasterLike): Class ids, one band; a file, array or raster.
@@ -109,10 +110,10 @@ def write_polygons(
             for class_id, polygon in regions:
                 if polygon.area >= min_pixels:
                     writer.add(class_id, polygon)
-        os.replace(partial, path)
+        finish_file(partial, path)
     except RasterError:
         raise
-    except (OSError, RasterioError) as error:
+    except GDAL_ERRORS as error:
         raise RasterError(
             str(path), f'polygons cannot be written ({error})'
         ) from error
@@ -368,9 +369,15 @@ class _GeoJSON(_Writer):
     ) -> None:
         geometries = [p.__geo_interface__ for p in polygons]
         if self.crs is not None and geometries:
-            geometries = rasterio.warp.transform_geom(
-                self.crs, 'EPSG:4326', geometries, precision=_DECIMALS
-            )
+            try:
+                geometries = rasterio.warp.transform_geom(
+                    self.crs, 'EPSG:4326', geometries, precision=_DECIMALS
+                )
+            except (*GDAL_ERRORS, CRSError) as error:
+                raise OSError(
+                    f'no way from {self.crs.to_string()} to degrees, which '
+                    'GeoJSON has; use a name in .gpkg, which keeps the CRS'
+                ) from error
         for class_id, geometry, area in zip(
             ids.tolist(), geometries, areas.tolist(), strict=True
         ):

@@ -8,26 +8,28 @@ from .settings import StreamSettings
 _BYTES = {'float32': 4, 'float16': 2}
 
 
-def band_bytes(settings: StreamSettings, width: int, classes: int) -> int:
+def band_bytes(
+    settings: StreamSettings, shape: tuple[int, int], classes: int
+) -> int:
     """Return the size of the sums of logits.
 
     Args:
         settings (StreamSettings): Their type, and the height of a window.
-        width (int): Of the scene in pixels.
+        shape (tuple[int]): ``(H, W)`` of the scene in pixels.
         classes (int): Channels of the logits.
 
     Returns:
         int: Bytes.
     """
     size = _BYTES[settings.accumulator]
-    return size * classes * settings.crop_size[0] * width
+    return size * classes * min(settings.crop_size[0], shape[0]) * shape[1]
 
 
 def fit_settings(
     settings: StreamSettings,
-    width: int,
+    shape: tuple[int, int],
     classes: int,
-    window_bytes: Callable[[tuple[int, int], int], int],
+    window_bytes: Callable[[StreamSettings], int],
     budget: int,
     has_host: bool,
     may_shrink: bool = True,
@@ -40,10 +42,10 @@ def fit_settings(
 
     Args:
         settings (StreamSettings): What is wanted.
-        width (int): Of the scene in pixels.
+        shape (tuple[int]): ``(H, W)`` of the scene in pixels.
         classes (int): Channels of the logits.
-        window_bytes (Callable): Bytes of weights and activations for a
-            window size ``(h, w)`` and a number of windows.
+        window_bytes (Callable): Bytes of weights and activations for
+            settings, without the sums of logits.
         budget (int): Bytes.
         has_host (bool): Whether the device's memory is not the host's.
         may_shrink (bool): Whether windows may be made smaller.
@@ -60,18 +62,19 @@ def fit_settings(
         # Of two ways to save, slower batches before other sums.
         for way in _sums(wanted, has_host):
             elsewhere = has_host and way.accumulate_on == 'host'
-            band = 0 if elsewhere else band_bytes(way, width, classes)
+            band = 0 if elsewhere else band_bytes(way, shape, classes)
             batch = way.batch_size
             while batch:
-                need = window_bytes(way.crop_size, batch) + band
+                way = replace(way, batch_size=batch)
+                need = window_bytes(way) + band
                 if need <= budget:
-                    return replace(way, batch_size=batch)
+                    return way
                 least = need if least is None else min(least, need)
                 batch //= 2
         wanted = wanted.shrunk() if may_shrink else None
     raise ValueError(
         f'budget: {budget / 2**20:.0f} MiB are not enough; the least that '
-        f'this model needs for a scene {width} pixels wide is about '
+        f'this model needs for a scene {shape[1]} pixels wide is about '
         f'{-(-least // 2**20)} MiB'
     )
 

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
+from ..rasters.verify import finish_file
+
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
@@ -27,9 +29,7 @@ def replacing(path: Path) -> Iterator[Path]:
     partial = path.with_name(f'.{path.name}.{os.getpid()}')
     try:
         yield partial
-        with open(partial, 'rb') as file:
-            os.fsync(file.fileno())
-        os.replace(partial, path)
+        finish_file(partial, path)
     finally:
         partial.unlink(missing_ok=True)
 

@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -14,6 +15,7 @@ from mmengine.config import Config, ConfigDict
 from rasterio.crs import CRS
 
 from mmseg_uhr.apis import ScenesError, UHRInferencer
+from mmseg_uhr.apis.scenes import find_scenes
 from mmseg_uhr.rasters import (
     ArrayRaster,
     GeoReference,
@@ -214,6 +216,33 @@ def test_a_folder_with_a_finished_scene(inferencer, scenes, tmp_path):
     assert sorted(path.suffix for path in out.iterdir()) == ['.tif'] * 5
 
 
+def test_a_folder_of_one_scene(inferencer, scene, tmp_path):
+    (folder := tmp_path / 'scenes').mkdir()
+    scene.rename(folder / 'x.tif')
+    inferencer(folder, tmp_path / 'maps', overlay=tmp_path / 'overlays')
+    assert os.listdir(tmp_path / 'maps') == ['x.tif']
+    assert os.listdir(tmp_path / 'overlays') == ['x.png']
+
+
+def test_names_that_only_gdal_knows(
+    inferencer, scene, expected, tmp_path, monkeypatch
+):
+    addresses = ['https://example.org/a.tif', '/vsizip/b.zip/b.tif']
+    listed = tmp_path / 'scenes.txt'
+    listed.write_text('\n'.join(addresses))
+    assert [found.name for found in find_scenes(listed)] == addresses
+    result = inferencer(f'GTIFF_DIR:1:{scene}', tmp_path / 'maps')
+    assert result.out == tmp_path / 'maps' / 'scene.tif'
+    np.testing.assert_array_equal(labels_of(result.out), expected)
+    # Folders and patterns may look alike.
+    (folder := tmp_path / 'run:1').mkdir()
+    scene.rename(folder / 'x.tif')
+    monkeypatch.chdir(tmp_path)
+    for source in ('run:1', 'run:1/*.tif'):
+        (found,) = find_scenes(source, 'maps')
+        assert found.out == Path('maps/x.tif')
+
+
 def test_unreadable_scenes_among_others(inferencer, tmp_path, scenes):
     folder, out = tmp_path / 'scenes', tmp_path / 'maps'
     shutil.copytree(scenes / 'images', folder)
@@ -229,7 +258,14 @@ def test_unreadable_scenes_among_others(inferencer, tmp_path, scenes):
         inferencer(folder, out, resume=True)
 
 
-def test_names_that_make_no_sense(inferencer, scene, scenes, tmp_path):
+def test_names_that_make_no_sense(
+    inferencer, scene, scenes, tmp_path, tmp_path_factory
+):
+    pictures = tmp_path_factory.mktemp('pictures')
+    for name in 'ab':
+        cv2.imwrite(
+            str(pictures / f'{name}.png'), np.zeros((96, 96, 3), np.uint8)
+        )
     cases = [
         (dict(inputs=tmp_path / 'none.tif'), 'none.tif: no such file'),
         (dict(inputs=[scene, tmp_path / 'none.tif']), 'none.tif: no such'),
@@ -237,6 +273,22 @@ def test_names_that_make_no_sense(inferencer, scene, scenes, tmp_path):
         (dict(inputs=[]), 'the list is empty'),
         (dict(inputs=scenes), 'the folder holds no scenes'),
         (dict(inputs=scene, out=scene), 'would replace this scene'),
+        (
+            dict(inputs=scene, out=tmp_path / 'maps', overlay=scene),
+            r'scene\.tif: would replace a scene or a map',
+        ),
+        (
+            dict(inputs=scene, out='m.png', overlay='m.png'),
+            r'm\.png: would replace a scene or a map',
+        ),
+        (
+            dict(
+                inputs=[pictures / 'a.png', pictures / 'b.png'],
+                out=tmp_path / 'maps',
+                overlay=pictures,
+            ),
+            r'a\.png: would replace a scene or a map',
+        ),
         (dict(inputs=scene, resume=True), 'need maps on disk'),
         (
             dict(inputs=[scene, scenes / 'images/a.tif'], out='a.tif'),

@@ -899,6 +899,18 @@ def test_same_scene_twice(download, tmp_path):
         data.convert(tmp_path / 'out', [data.folder, other])
 
 
+def test_hidden_files_are_passed_over_but_not_hidden_sources(
+    download, tmp_path
+):
+    data = download('vdd')
+    (data.folder / '.trash').mkdir()
+    image = data.files[0][0]
+    shutil.copy(image, data.folder / '.trash' / image.name)
+    folder = data.folder.rename(data.folder.parent / '.vdd')
+    report = data.convert(tmp_path / 'out', [folder])
+    assert sum(s['scenes'] for s in report['splits'].values()) == 3
+
+
 def test_sources_that_cannot_be_read(download, tmp_path):
     data, out = download('vdd'), tmp_path / 'out'
     with pytest.raises(ConversionError, match='no such folder or archive'):

@@ -346,10 +346,13 @@ def test_wrong_vector_files(images, tmp_path):
     assert set(np.unique(labels_of(out, 'train/0'))) == {0, 255}
 
 
-def test_images_without_a_place(tmp_path):
+@pytest.mark.parametrize(
+    'place', [None, GeoReference(None, georef().transform)]
+)
+def test_images_without_a_place(place, tmp_path):
     path = write_vector(tmp_path / 'labels.gpkg', SHAPES, VALUES)
     images = tmp_path / 'images'
-    write_geotiff(images / 'a.tif', np.zeros((8, 8, 3), np.uint8))
+    write_geotiff(images / 'a.tif', np.zeros((8, 8, 3), np.uint8), place)
     for labels in (path, None):
         if labels is None:
             labels = tmp_path / 'mosaic.tif'

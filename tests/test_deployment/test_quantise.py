@@ -1,5 +1,7 @@
 """Networks of bytes keep the classes, or there is no file."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
@@ -10,7 +12,7 @@ from mmseg_uhr.deployment import (
     export_onnx,
     quantise_onnx,
 )
-from mmseg_uhr.deployment.quantise import spread_windows
+from mmseg_uhr.deployment.quantise import _classes, spread_windows
 from mmseg_uhr.rasters import RasterError
 
 onnx = pytest.importorskip('onnx')
@@ -95,6 +97,16 @@ def test_calibration_and_check_see_other_windows(exported, scenes):
     assert not first & second
     # From the upper to the lower rows.
     assert len({window.y for window in first}) > 1
+
+
+def test_classes_are_those_of_a_prediction():
+    logits = np.array([[[-2.0, -0.5], [0.5, 2.0]]], np.float32)
+    session = SimpleNamespace(
+        known=dict(threshold=0.3), run=lambda inputs: logits[None].copy()
+    )
+    found, _ = _classes(session, {})
+    # The sigmoid of -0.5 is 0.38.
+    assert found.tolist() == [[0, 1], [1, 1]]
 
 
 def test_network_that_loses_too_much_is_written_only_on_request(

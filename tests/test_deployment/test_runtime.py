@@ -256,6 +256,7 @@ def test_methods_with_their_contexts(name, options, tmp_path):
     [
         ({'model.test_cfg.stride': (40, 40)}, 'stride .* is larger than'),
         ({'model.test_cfg.blend': 'odd'}, "blend='odd'"),
+        ({'model.test_cfg.crop_size': 64}, r'crop_size=64: expected \(height'),
         ({'model.backbone.depth': 50}, 'has no config; only model.test_cfg'),
         ({'model.test_cfg.mode': 'slide'}, 'has no config'),
     ],
@@ -277,6 +278,32 @@ def test_what_a_file_of_one_size_refuses(fixed, options, message):
     options = {f'model.test_cfg.{k}': v for k, v in options.items()}
     with pytest.raises(ValueError, match=message):
         OnnxSegmentor(fixed, cfg_options=options)
+
+
+def test_scaled_windows_are_multiples_where_a_file_wants_them(
+    network, tmp_path, monkeypatch
+):
+    path = tmp_path / 'net.onnx'
+    graph = onnx.load(network)
+    for known in graph.metadata_props:
+        if known.key == 'mmseg_uhr.multiple':
+            known.value = '32'
+    onnx.save(graph, path)
+    options = {'model.test_cfg.tta_scales': (1.0, 1.5)}
+    with pytest.raises(ValueError, match='takes multiples of 32'):
+        OnnxSegmentor(path, cfg_options=options)
+    options['model.test_cfg.crop_size'] = (64, 128)
+    segmentor = OnnxSegmentor(path, cfg_options=options)
+    seen, run = [], Session.run
+
+    def recorded(session, inputs):
+        seen.append(inputs['local'].shape[2:])
+        return run(session, inputs)
+
+    monkeypatch.setattr(Session, 'run', recorded)
+    (rows,) = segmentor.stream(np.zeros((20, 40, 3), np.uint8))
+    assert rows.labels.shape == (20, 40)
+    assert seen == [(64, 128), (96, 192)]
 
 
 @pytest.mark.parametrize(

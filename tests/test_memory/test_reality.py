@@ -189,12 +189,24 @@ def test_plans_hold(name, size, mode, optimizer):
             (200, 500),
             dict(tta='flip', tta_scales=(1.0, 1.5), blend='gaussian'),
         ),
+        # A context is turned and scaled, too.
+        ('FCtL', (256, 300), dict(tta='flip', tta_scales=(1.0, 1.5))),
+        # Logits are more than all that the network needs.
+        ('DeepLabV3Plus', (300, 256), dict(num_classes=40, tta='d4')),
+        (
+            'DeepLabV3Plus',
+            (300, 256),
+            dict(num_classes=40, tta_scales=(1.0, 2.0)),
+        ),
         # Wide, so deciding on classes counts.
         ('DeepLabV3Plus', (256, 6000), dict(crop_size=(64, 64))),
     ],
 )
 def test_plans_of_streams_hold(name, scene, test_cfg, tmp_path):
     cfg = Config.fromfile(CONFIGS / NAMES[name])
+    test_cfg = dict(test_cfg)
+    if 'num_classes' in test_cfg:
+        cfg.model.decode_head.num_classes = test_cfg.pop('num_classes')
     size = test_cfg.get('crop_size', (256, 256))
     cfg.model.test_cfg = dict(
         dict(mode='stream', crop_size=size, stride=size), **test_cfg

@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -42,7 +43,7 @@ def need(model, batch, width):
     return (
         plan.total
         + bytes_beyond(plan, model, settings, size, width, 3)
-        + band_bytes(settings, width, model.out_channels)
+        + band_bytes(settings, (9000, width), model.out_channels)
     )
 
 
@@ -75,6 +76,19 @@ def test_sums_of_wide_scenes_become_smaller_on_a_cpu(tiny_cfg):
     model = build(tiny_cfg, budget=half)
     fitted = model.settings_for(Scene(30_000))
     assert (fitted.accumulator, fitted.crop_size) == ('float16', (512, 512))
+
+
+def test_sums_on_the_host_count_on_a_cpu(tiny_cfg):
+    width = 300_000
+    budget = need(build(tiny_cfg, batch_size=1), 1, width) - 1
+    fitted = [
+        build(
+            tiny_cfg, batch_size=1, budget=budget, accumulate_on=place
+        ).settings_for(Scene(width))
+        for place in ('device', 'host')
+    ]
+    assert fitted[0].accumulator == 'float16'
+    assert fitted[1] == replace(fitted[0], accumulate_on='host')
 
 
 @pytest.mark.parametrize(

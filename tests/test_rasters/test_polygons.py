@@ -162,6 +162,18 @@ def test_geojson_without_a_crs_has_pixels(tmp_path):
     assert shapely.geometry.shape(corner[0]['geometry']).bounds == (0, 1, 1, 2)
 
 
+def test_a_crs_of_no_place_on_the_earth(tmp_path):
+    crs = rasterio.crs.CRS.from_wkt('LOCAL_CS["site",UNIT["metre",1]]')
+    labels = np.eye(4, dtype=np.uint8)
+    georef = GeoReference(crs, Affine(0.5, 0, 10, 0, -0.5, 20))
+    write_geotiff(tmp_path / 'map.tif', labels, georef)
+    with pytest.raises(RasterError, match=r'map\.geojson: .*name in \.gpkg'):
+        write_polygons(
+            tmp_path / 'map.tif', tmp_path / 'map.geojson', ['a', 'b']
+        )
+    assert [path.name for path in tmp_path.iterdir()] == ['map.tif']
+
+
 def test_what_crosses_the_date_line_is_cut(tmp_path):
     georef = GeoReference(
         rasterio.crs.CRS.from_epsg(3832),

@@ -250,6 +250,46 @@ def test_nodata_and_nan_are_filled(tmp_path):
     assert scaled[0, 0] == scaled[1, 1] == 0
 
 
+def test_bands_of_several_types(tmp_path):
+    """As of a VRT of an image and its heights."""
+    image = smooth_image(40, 50, 1)
+    height = image.astype(np.float32) * 3 + 0.5
+    height[0, 0] = -9999
+    sources = ''
+    for i, (pixels, kind) in enumerate([(image, 'Byte'), (height, 'Float32')]):
+        write_geotiff(tmp_path / f'{i}.tif', pixels)
+        sources += f'''<VRTRasterBand dataType="{kind}" band="{i + 1}">
+            <NoDataValue>-9999</NoDataValue><SimpleSource>
+            <SourceFilename relativeToVRT="1">{i}.tif</SourceFilename>
+            </SimpleSource></VRTRasterBand>'''
+    path = tmp_path / 'both.vrt'
+    path.write_text(
+        f'<VRTDataset rasterXSize="50" rasterYSize="40">{sources}</VRTDataset>'
+    )
+    expected = np.concatenate([image, height], -1).astype(np.float32)
+    raster = open_raster(path)
+    assert (raster.bands, raster.dtype) == (2, np.float32)
+    assert raster.read((1, 2, 30, 40)).dtype == np.float32
+    np.testing.assert_array_equal(
+        raster.read((1, 2, 30, 40)), expected[1:31, 2:42]
+    )
+    assert raster.read(fill=7)[0, 0].tolist() == [image[0, 0, 0], 7]
+    assert raster.read(size=(20, 25)).shape == (20, 25, 2)
+    np.testing.assert_array_equal(
+        open_raster(path, (2, 1)).read((1, 0, 9, 9)), expected[1:10, :9, ::-1]
+    )
+    assert open_raster(path, (1,)).dtype == np.uint8
+
+
+def test_complex_numbers_are_refused(tmp_path):
+    path = tmp_path / 'radar.tif'
+    profile = dict(driver='GTiff', width=4, height=4, count=1)
+    with rasterio.open(path, 'w', **profile, dtype='complex_int16'):
+        pass
+    with pytest.raises(RasterError, match=r'radar\.tif: holds complex_int16'):
+        open_raster(path)
+
+
 def test_scaled_raster():
     values = np.array([[100, 600], [1100, 5000]], np.uint16)
     scaled = ScaledRaster(ArrayRaster(values), (100, 1100))
@@ -270,6 +310,17 @@ def test_scaled_raster():
 def test_reads_that_make_no_sense(call):
     with pytest.raises(ValueError, match='at least 1 pixel|expected one of'):
         call(ArrayRaster(np.zeros((4, 4), np.uint8)))
+
+
+@pytest.mark.parametrize('dtype', ['bool', 'int8', 'int32', 'int64', 'f2'])
+@pytest.mark.parametrize('size', [(10, 10), (40, 20), (80, 90)])
+def test_types_that_opencv_does_not_resize(dtype, size):
+    image = (smooth_image(40, 40) // 128).astype(dtype)
+    found = ArrayRaster(image).read(size=size)
+    assert (found.dtype, found.shape) == (np.dtype(dtype), (*size, 3))
+    expected = ArrayRaster(image.astype(np.float64)).read(size=size)
+    tolerance = 1e-3 if dtype == 'f2' else 0.5
+    assert abs(found.astype(np.float64) - expected).max() <= tolerance
 
 
 def test_as_raster(geotiff):
@@ -306,6 +357,19 @@ def test_geotiff_round_trip(tmp_path):
     found = open_raster(path).georef
     assert found.crs == georef.crs
     assert found.transform == georef.transform
+
+
+@pytest.mark.parametrize('suffix, world', [('tif', 'tfw'), ('png', 'pgw')])
+def test_world_files_tell_the_place(suffix, world, tmp_path):
+    path = tmp_path / f'scene.{suffix}'
+    cv2.imwrite(str(path), smooth_image(20, 30))
+    path.with_suffix(f'.{world}').write_text('0.5\n0\n0\n-0.5\n700.25\n99.75')
+    raster = open_raster(path)
+    transform = Affine(0.5, 0, 700, 0, -0.5, 100)
+    assert raster.georef == GeoReference(None, transform)
+    write_geotiff(tmp_path / 'map.tif', raster.read(), raster.georef)
+    with rasterio.open(tmp_path / 'map.tif') as dataset:
+        assert (dataset.crs, dataset.transform) == (None, transform)
 
 
 def test_a_broken_run_leaves_no_file(tmp_path):

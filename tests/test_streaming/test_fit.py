@@ -8,23 +8,29 @@ WANTED = StreamSettings((1024, 1024), (768, 768), batch_size=8)
 BAND = 4 * 7 * 1024 * 10_000
 
 
-def window_bytes(size, batch):
-    return 1000 + batch * size[0] * size[1] * 200
+def window_bytes(settings):
+    height, width = settings.crop_size
+    return 1000 + settings.batch_size * height * width * 200
 
 
 def fit(budget, **kwargs):
     kwargs = dict(has_host=True) | kwargs
-    return fit_settings(WANTED, 10_000, 7, window_bytes, budget, **kwargs)
+    return fit_settings(
+        WANTED, (5000, 10_000), 7, window_bytes, budget, **kwargs
+    )
 
 
 def need(batch, side=1024, band=BAND):
-    return window_bytes((side, side), batch) + band
+    settings = StreamSettings((side, side), (side, side), batch)
+    return window_bytes(settings) + band
 
 
 def test_the_band():
-    assert band_bytes(WANTED, 10_000, 7) == BAND
+    assert band_bytes(WANTED, (5000, 10_000), 7) == BAND
+    # A scene may be lower than a window.
+    assert band_bytes(WANTED, (256, 10_000), 7) == BAND / 4
     half = StreamSettings((1024, 9), (9, 9), accumulator='float16')
-    assert band_bytes(half, 10_000, 7) == BAND / 2
+    assert band_bytes(half, (5000, 10_000), 7) == BAND / 2
 
 
 def test_nothing_changes_where_all_fits():

@@ -13,8 +13,10 @@ from mmseg.registry import MODELS
 from PIL import Image
 
 from mmseg_uhr.memory import model_cost, plan_memory
+from mmseg_uhr.planning import Planner
 
-TOOL = Path(__file__).parents[2] / 'tools/analysis_tools/benchmark.py'
+ROOT = Path(__file__).parents[2]
+TOOL = ROOT / 'tools/analysis_tools/benchmark.py'
 MIB = 2**20
 STOCK = """
 _base_ = [{base!r}]
@@ -203,11 +205,35 @@ def test_a_stream_is_measured_with_its_band(measuring, tiny_config, tmp_path):
     plan = plan_memory(model, (32, 32), 3, precision='bf16').total
     # Sums of 3 classes, 32 rows, 128 columns, four bytes each.
     band = 3 * 32 * 128 * 4
-    assert cost['planned_mib'] == pytest.approx((plan + band) / MIB)
+    # Their class ids; weights of a window's pixels, and of a row's.
+    ids, weights = 32 * 128, 4 * (32 * 32 + 128)
+    assert cost['planned_mib'] == pytest.approx(
+        (plan + band + ids + weights) / MIB
+    )
     run = job.measure_run(task, model)
     assert len(run['seconds']) == 2
     assert run['allocated_mib'] > band / MIB
     assert run['process_mib'] > 100
+
+
+def test_a_stream_is_planned_with_views_that_grow(measuring, tmp_path):
+    path = ROOT / 'configs/fctl/fctl-fpn_r18-w16_5min_bluemarble-192x192.py'
+    cfg = Config.fromfile(path)
+    cfg.model.test_cfg.update(
+        crop_size=(96, 96), stride=(96, 96), tta_scales=(1.0, 2.0)
+    )
+    config = tmp_path / 'config.py'
+    cfg.dump(config)
+    job = measuring[0]
+    task = job.Job(
+        str(config), (400, 500), 2, 'fp32', 'stream', 'cpu', 1, 0, 1
+    )
+    model = job.build(task, tmp_path / 'weights.pth', 'fp32')
+    planner = Planner(
+        cfg, precision='fp32', image_size=(400, 500), batch_size=2
+    )
+    expected = planner.as_configured().device_bytes / MIB
+    assert job.measure_cost(task, model)['planned_mib'] == expected
 
 
 def test_running_out_of_memory_is_a_result(

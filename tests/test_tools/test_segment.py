@@ -369,7 +369,7 @@ def test_a_launcher_without_its_environment(start):
 
 
 def test_the_report(start, tmp_path):
-    path = tmp_path / 'report.json'
+    path = tmp_path / 'new' / 'report.json'
     code, text = start('--report', path).wait()
     assert code == 0, text
     report = json.loads(path.read_text())

@@ -348,7 +348,7 @@ class Comparison:
             del parts['costs']
         title = f'{self.budget} each, {head["seeds"]} seed(s)'
         runs = [self._tests[row['name'], row['window']][0] for row in chosen]
-        scene = load_scene(entries[0], runs)
+        scene = load_scene(entries[0], runs, classes, palette)
         for folder in folders:
             folder.mkdir(parents=True, exist_ok=True)
             write_files(folder, head, rows)

@@ -113,7 +113,7 @@ class _PolygonReader(LabelReader):
         self._ids: list[int] = []
         self._shapes: list[dict] = []
         self._bounds = np.empty((0, 4))
-        if self.georef is None:
+        if self.georef is None or self.georef.crs is None:
             raise RasterError(
                 image.name,
                 'has no CRS, so polygons cannot be drawn onto it; assign one '
@@ -262,7 +262,7 @@ class _MosaicReader(LabelReader):
         self.mosaic = mosaic
         self.shape, self.georef = image.shape, image.georef
         for raster in (image, *map(FileRaster, mosaic.paths)):
-            if raster.georef is None:
+            if raster.georef is None or raster.georef.crs is None:
                 raise RasterError(
                     raster.name,
                     'has no CRS, so a mosaic cannot be put on the grid of an '

@@ -91,7 +91,8 @@ def list_source(source: Path) -> list[Member]:
                 f'{source}: cannot be read as an archive ({error}); copy or '
                 'download it again'
             ) from error
-    hidden = re.compile(r'/(\.|__MACOSX/)')
+    # Not at the start: the source itself may have such a name.
+    hidden = re.compile(r'./(\.|__MACOSX/)')
     return sorted(
         (m for m in members if not hidden.search(m.path)),
         key=lambda member: member.path,

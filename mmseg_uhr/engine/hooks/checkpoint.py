@@ -27,7 +27,8 @@ class CheckpointHook(MMEngineCheckpointHook):
     checkpoint is written as ``<name>.part`` and gets its name once it is on
     the disk; then ``last_checkpoint``, which ``--resume`` reads, names it;
     then older ones are removed. Checkpoints of sharded training, which are
-    folders, are treated alike. In a remote ``out_dir`` all is as in MMEngine.
+    folders, are treated alike. In a remote ``out_dir`` they are written under
+    their own name.
 
     Args:
         **kwargs: Those of MMEngine's ``CheckpointHook``.

@@ -1,7 +1,7 @@
 """Segmentors that stream."""
 
 from .execution import Execution
-from .streaming_config import STREAMING_TYPES, streaming_config
+from .streaming_config import STREAMING_TYPES, streaming_config, streaming_type
 from .streaming_segmentor import StreamingSegmentor
 from .uhr_encoder_decoder import (
     UHRCascadeEncoderDecoder,
@@ -17,4 +17,5 @@ __all__ = [
     'UHREncoderDecoder',
     'UHRMultimodalEncoderDecoder',
     'streaming_config',
+    'streaming_type',
 ]

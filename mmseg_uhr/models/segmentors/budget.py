@@ -1,12 +1,16 @@
 """Streams of a segmentor that fit a budget."""
 
+import copy
 import math
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Union
 
+import torch
 from mmengine.logging import print_log
+from torch.utils._pytree import tree_leaves
 
 from ...memory import MemoryPlan, parse_budget, plan_memory, total_memory
+from ...memory.inputs import make_inputs
 from ...rasters import Raster
 from ...streaming import StreamSettings
 from ...streaming.fit import fit_settings
@@ -58,10 +62,39 @@ def network_size(
     Returns:
         tuple[int]: ``(h, w)`` in pixels.
     """
+    return _scaled(_seen_size(model, window), settings)
+
+
+def _scaled(
+    size: tuple[int, int], settings: StreamSettings
+) -> tuple[int, int]:
+    """Return the largest size at which a view is seen."""
     scale = max(settings.tta_scales)
-    return tuple(
-        max(round(side * scale), 1) for side in _seen_size(model, window)
-    )
+    return tuple(max(round(side * scale), 1) for side in size)
+
+
+def at_largest_scale(
+    model: 'StreamingSegmentor', settings: StreamSettings
+) -> 'StreamingSegmentor':
+    """Return a model to plan the network with.
+
+    Test-time augmentation scales views whose size is fixed, too.
+
+    Args:
+        model (StreamingSegmentor): Stays as it is.
+        settings (StreamSettings): With ``tta_scales``.
+
+    Returns:
+        StreamingSegmentor: The same parts, with views as large as they get.
+    """
+    double = copy.copy(model)
+    double.views = {
+        name: view
+        if view.size is None
+        else replace(view, size=_scaled(view.size, settings))
+        for name, view in model.views.items()
+    }
+    return double
 
 
 def bytes_beyond(
@@ -75,11 +108,13 @@ def bytes_beyond(
     """Return what a stream takes beyond the plan of its network.
 
     That is for class ids and weights, and for what test-time augmentation
-    keeps, or, where it is more than all that the network needs, what happens
-    to the logits afterwards. The sums of logits are not in it.
+    keeps meanwhile, or, where it is more than that and all that the network
+    needs, what happens to the logits afterwards. The sums of logits are not
+    in it.
 
     Args:
-        plan (MemoryPlan): Of a batch of windows at :func:`network_size`.
+        plan (MemoryPlan): Of the model :func:`at_largest_scale`, and of a
+            batch of windows at :func:`network_size`.
         model (StreamingSegmentor): Stays as it is.
         settings (StreamSettings): How scenes are predicted.
         window (tuple[int]): ``(h, w)`` in pixels of the scene.
@@ -89,22 +124,31 @@ def bytes_beyond(
     Returns:
         int: Bytes of the device.
     """
-    seen = _seen_size(model, window)
-    pixel = plan.batch_size * _FLOAT
-    logits = pixel * model.out_channels
+    own, largest = _seen_size(model, window), plan.size
+    logits = plan.batch_size * _FLOAT * model.out_channels
     rows = window[0] * width
-    averaging = 0
-    if len(SYMMETRIES[settings.tta]) > 1:
-        averaging += (logits + pixel * bands) * math.prod(plan.size)
-    if len(settings.tta_scales) > 1:
-        averaging += (logits + pixel * bands) * math.prod(seen)
-    # Once the network is through there are, besides the logits of all
-    # windows, one after the other:
+    turning = len(SYMMETRIES[settings.tta]) > 1
+    scaling = len(settings.tta_scales) > 1
+    views = _bytes_of_views(model, own, plan.batch_size, bands)
+    scaled = _bytes_of_views(
+        at_largest_scale(model, settings), largest, plan.batch_size, bands
+    )
+    predicted = logits * math.prod(largest)
+    found = logits * math.prod(own)
+    # Besides what is predicted there are views as they were read, and sums.
+    kept = (views if largest != own else 0) + (found if scaling else 0)
+    averaging = kept + (predicted + scaled if turning else 0)
+    # Once the network is through there are, one after the other: logits as
+    # predicted, turned back and summed, with the views; logits of two sizes;
+    # and, besides the logits of all windows, what becomes of them.
+    copies = 1 + turning + (turning or scaling)
+    turned = kept + predicted * copies + scaled * (1 + turning)
     full = logits * math.prod(window)
     resizing = adding = deciding = 0
-    if seen != tuple(window):
-        # Logits and views of the size that the network sees.
-        resizing = (logits + pixel * bands) * math.prod(seen)
+    if largest != own:
+        resizing = kept + predicted + scaled + found
+    if own != tuple(window):
+        resizing = max(resizing, views + found + full)
     if settings.accumulator == 'float16':
         # The logits of one window in the type of the sums.
         adding = full // plan.batch_size // 2
@@ -112,11 +156,23 @@ def bytes_beyond(
         adding = full // plan.batch_size
     if settings.accumulate_on == 'device':
         deciding = _DECIDED * rows
-    after = full + max(resizing, adding, deciding)
+    after = max(turned, resizing, full + max(adding, deciding))
     network = plan.total - plan.parameters - plan.buffers
     # The classes of rows before may still be in use; and windows are weighed.
     always = rows + _FLOAT * (math.prod(window) + width)
     return always + max(averaging, after - network)
+
+
+def _bytes_of_views(
+    model: 'StreamingSegmentor',
+    size: tuple[int, int],
+    batch_size: int,
+    bands: int,
+) -> int:
+    """Return the size of what a network gets of windows."""
+    like = torch.empty(0, device='meta')
+    views, _ = make_inputs(model, size, batch_size, bands, like)
+    return sum(pixels.nbytes for pixels in tree_leaves(views))
 
 
 def _seen_size(
@@ -168,11 +224,9 @@ class StreamBudget:
         limit = parse_budget(budget, total_memory(device))
         chosen = fit_settings(
             wanted,
-            raster.shape[1],
+            raster.shape,
             model.out_channels,
-            lambda size, batch: self._window_bytes(
-                raster, wanted, size, batch
-            ),
+            lambda settings: self._window_bytes(raster, settings),
             limit,
             has_host=device.type != 'cpu',
             may_shrink=model.views[LOCAL].size is None,
@@ -181,23 +235,21 @@ class StreamBudget:
             self._tell(chosen, wanted, limit)
         return chosen
 
-    def _window_bytes(
-        self,
-        raster: Raster,
-        settings: StreamSettings,
-        size: tuple[int, int],
-        batch: int,
-    ) -> int:
+    def _window_bytes(self, raster: Raster, settings: StreamSettings) -> int:
         """Return the bytes of weights and of a batch of windows."""
         model = self._model
+        if next(model.parameters()).device.type == 'cpu':
+            # There, sums on the host are where all else is.
+            settings = replace(settings, accumulate_on='device')
         # A small scene is one window.
-        size = tuple(map(min, size, raster.shape))
+        size = tuple(map(min, settings.crop_size, raster.shape))
+        batch = settings.batch_size
         seen = network_size(model, settings, size)
         precision = model.execution.precision
-        key = seen, batch, raster.bands, precision
+        key = seen, max(settings.tta_scales), batch, raster.bands, precision
         if key not in self._plans:
             self._plans[key] = plan_memory(
-                model,
+                at_largest_scale(model, settings),
                 seen,
                 batch,
                 precision=precision,

@@ -8,10 +8,10 @@ import torch
 from mmengine.logging import print_log
 from torch import Tensor, nn
 
+from ...memory.trial import PRECISIONS
 from ...tiling.views import LOCAL
 from .batch_norms import fold_batch_norms
 
-PRECISIONS = {'fp32': None, 'fp16': torch.float16, 'bf16': torch.bfloat16}
 # What the network, not the caller, may know of a window: a compiled network
 # is compiled again where this changes.
 _CONSTANT_META = ('img_shape', 'pad_shape', 'ori_shape')

@@ -27,6 +27,22 @@ STREAMING_TYPES = {
 _CROP_SIZE, _STEP = (1024, 1024), 2 / 3
 
 
+def streaming_type(cfg: ConfigDict) -> type | None:
+    """Return the class of a segmentor that streams, with the same weights.
+
+    Args:
+        cfg (ConfigDict): Of a segmentor, ours or stock.
+
+    Returns:
+        type | None: None if there is no such class.
+    """
+    kind = cfg.type if isinstance(cfg.type, type) else MODELS.get(cfg.type)
+    kind = STREAMING_TYPES.get(kind, kind)
+    if kind is None or not issubclass(kind, StreamingSegmentor):
+        return None
+    return kind
+
+
 def streaming_config(cfg: ConfigDict) -> ConfigDict:
     """Return the config of a model that streams.
 
@@ -40,9 +56,8 @@ def streaming_config(cfg: ConfigDict) -> ConfigDict:
         ValueError: If a model of this type cannot stream, or the windows make
             no sense.
     """
-    cls = cfg.type if isinstance(cfg.type, type) else MODELS.get(cfg.type)
-    cls = STREAMING_TYPES.get(cls, cls)
-    if cls is None or not issubclass(cls, StreamingSegmentor):
+    cls = streaming_type(cfg)
+    if cls is None:
         raise ValueError(
             f'model.type={cfg.type!r} cannot stream: expected '
             f'{", ".join(stock.__name__ for stock in STREAMING_TYPES)} of '

@@ -48,25 +48,41 @@ def _stages(*names: str) -> dict[str, Any]:
 # Networks at published widths learn from the crops and by the optimiser of the
 # narrow ones, at a rate that suits their widths.
 _WIDE_RATE = {'optim_wrapper.optimizer.lr': 2e-3}
+_WIDE_HGN: dict[str, Any] = {
+    'model.backbone.shallow.channels': (32, 64, 256, 512),
+    **{f'{_DEEP}.{k}_channels': 64 for k in ('base', 'stem')},
+    f'{_GSAG}.shallow_channels': 512,
+    f'{_GSAG}.channels': 128,
+    f'{_GSAG}.num_descriptors': 64,
+    'model.backbone.graft_channels': (128, 256, 512),
+    'model.neck.in_channels': (128, 256, 512),
+    'model.neck.channels': 128,
+    'model.decode_head.channels': 64,
+    'model.auxiliary_head.0.in_channels': 512,
+    'model.auxiliary_head.0.embed_channels': 128,
+    'model.auxiliary_head.0.channels': 64,
+    **_WIDE_RATE,
+}
 _WIDE: dict[str, System] = {
+    # As in the full configs: logits at 1/8.
     'HGN-R18': System(
         _HGN,
         {
-            'model.backbone.shallow.channels': (32, 64, 256, 512),
-            **{f'{_DEEP}.{k}_channels': 64 for k in ('base', 'stem')},
-            f'{_GSAG}.shallow_channels': 512,
-            f'{_GSAG}.channels': 128,
-            f'{_GSAG}.num_descriptors': 64,
-            'model.backbone.graft_channels': (128, 256, 512),
-            'model.neck.in_channels': (128, 256, 512),
-            'model.neck.channels': 128,
+            **_WIDE_HGN,
+            'model.backbone.shallow.out_indices': (2, 3),
+            'model.decode_head.in_channels': (256, 512, 128),
+            'model.decode_head.in_index': (0, 1, 2),
+            'model.decode_head.align_channels': (128, 128),
+            'model.auxiliary_head.0.in_index': 1,
+            'model.auxiliary_head.0.deep_index': 2,
+        },
+    ),
+    'HGN-R18, finer head': System(
+        _HGN,
+        {
+            **_WIDE_HGN,
             'model.decode_head.in_channels': (64, 256, 512, 128),
             'model.decode_head.align_channels': (64, 128, 128),
-            'model.decode_head.channels': 64,
-            'model.auxiliary_head.0.in_channels': 512,
-            'model.auxiliary_head.0.embed_channels': 128,
-            'model.auxiliary_head.0.channels': 64,
-            **_WIDE_RATE,
         },
     ),
     'DeepLabV3+ R18': System(

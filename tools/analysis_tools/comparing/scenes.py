@@ -51,18 +51,25 @@ def scene_size(entry: dict) -> tuple[int, int]:
     return open_raster(entry['img_path']).shape
 
 
-def load_scene(entry: dict, runs: Sequence[Run], ignored: int = 255) -> Scene:
+def load_scene(
+    entry: dict,
+    runs: Sequence[Run],
+    classes: Sequence[str],
+    palette: Sequence[Sequence[int]],
+    ignored: int = 255,
+) -> Scene:
     """Read a scene with the predictions of runs.
 
     Args:
         entry (dict): Of the data set.
         runs (Sequence[Run]): Tested; the first of each system counts.
+        classes (Sequence[str]): Names.
+        palette (Sequence): RGB of the classes.
         ignored (int): Label that does not count.
 
     Returns:
         Scene: Of systems whose maps are there.
     """
-    _, classes, palette = describe_data(runs[0].cfg)
     stem = Path(entry['img_path']).stem
     maps: dict[str, np.ndarray] = {}
     for run in runs:

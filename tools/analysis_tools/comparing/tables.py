@@ -12,18 +12,14 @@ Row = Mapping[str, Any]
 
 # Heading, field, format.
 Column = tuple[str, str, str]
-# They depend on the windows, too.
-_PREDICTION: tuple[Column, ...] = (
+_COSTS: tuple[Column, ...] = (
+    ('params, M', 'parameters_m', '.2f'),
+    ('GMACs', 'gmacs', '.1f'),
     ('predict: planned, MiB', 'planned_mib', '.0f'),
     ('allocated, MiB', 'allocated_mib', '.0f'),
     ('process, MiB', 'process_mib', '.0f'),
     ('s / MP', 's_per_mp', '.2f'),
     ('CPU s / MP', 'cpu_s_per_mp', '.2f'),
-)
-_COSTS: tuple[Column, ...] = (
-    ('params, M', 'parameters_m', '.2f'),
-    ('GMACs', 'gmacs', '.1f'),
-    *_PREDICTION,
     ('train: planned, MiB', 'training_mib', '.0f'),
 )
 # Of laying windows, see `stitching.py`: heading.

@@ -28,7 +28,11 @@ from mmseg_uhr.memory import Meter, model_cost, plan_memory
 from mmseg_uhr.memory.inputs import make_inputs
 from mmseg_uhr.memory.trial import PRECISIONS
 from mmseg_uhr.models.segmentors import Execution
-from mmseg_uhr.models.segmentors.budget import bytes_beyond, network_size
+from mmseg_uhr.models.segmentors.budget import (
+    at_largest_scale,
+    bytes_beyond,
+    network_size,
+)
 from mmseg_uhr.streaming import StreamSettings
 from mmseg_uhr.streaming.fit import band_bytes
 from mmseg_uhr.streaming.out_of_memory import is_out_of_memory
@@ -155,11 +159,13 @@ def _plan(
 ) -> tuple[int, str]:
     """Return the planned bytes of a batch, and why they are a guess."""
     channels, seen = channels_of(model), seen_size(model, window)
+    planned = model
     if job.mode == 'stream':
         settings = StreamSettings.from_test_cfg(model.test_cfg)
         seen = network_size(model, settings, window)
+        planned = at_largest_scale(model, settings)
     plan = plan_memory(
-        model,
+        planned,
         seen,
         images,
         precision=job.precision,
@@ -170,7 +176,7 @@ def _plan(
         width = job.size[1]
         need += bytes_beyond(plan, model, settings, window, width, channels)
         if settings.accumulate_on == 'device':
-            need += band_bytes(settings, width, model.out_channels)
+            need += band_bytes(settings, job.size, model.out_channels)
     return need, plan.reason
 
 
