@@ -278,7 +278,7 @@ class Planner:
             self.model,
             settings,
             self._window(settings.crop_size),
-            self.image_size[1],
+            self.image_size,
             self._channels,
         )
 

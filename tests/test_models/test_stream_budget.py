@@ -42,7 +42,7 @@ def need(model, batch, width):
     plan = plan_memory(model, size, batch)
     return (
         plan.total
-        + bytes_beyond(plan, model, settings, size, width, 3)
+        + bytes_beyond(plan, model, settings, size, (9000, width), 3)
         + band_bytes(settings, (9000, width), model.out_channels)
     )
 

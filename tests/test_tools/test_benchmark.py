@@ -205,8 +205,8 @@ def test_a_stream_is_measured_with_its_band(measuring, tiny_config, tmp_path):
     plan = plan_memory(model, (32, 32), 3, precision='bf16').total
     # Sums of 3 classes, 32 rows, 128 columns, four bytes each.
     band = 3 * 32 * 128 * 4
-    # Their class ids; weights of a window's pixels, and of a row's.
-    ids, weights = 32 * 128, 4 * (32 * 32 + 128)
+    # Their class ids, and weights of rows and columns.
+    ids, weights = 32 * 128, 4 * sum(task.size)
     assert cost['planned_mib'] == pytest.approx(
         (plan + band + ids + weights) / MIB
     )

@@ -44,8 +44,8 @@ def test_prediction_is_what_the_function_plans(plan, tiny_config, tmp_path):
     model = Planner(Config.fromfile(tiny_config)).model
     assert numbers['plan']['total'] == plan_memory(model, (32, 32), 4).total
     assert numbers['band'] == 3 * 32 * 4000 * 4
-    # Class ids of a band, and weights of a window and of all columns.
-    assert numbers['beyond'] == 32 * 4000 + 4 * (32 * 32 + 4000)
+    # Class ids of a band, and weights of all rows and columns.
+    assert numbers['beyond'] == 32 * 4000 + 4 * (500 + 4000)
     assert numbers['device_bytes'] == (
         numbers['plan']['total'] + numbers['beyond'] + numbers['band']
     )

@@ -102,7 +102,7 @@ def bytes_beyond(
     model: 'StreamingSegmentor',
     settings: StreamSettings,
     window: tuple[int, int],
-    width: int,
+    shape: tuple[int, int],
     bands: int,
 ) -> int:
     """Return what a stream takes beyond the plan of its network.
@@ -118,7 +118,7 @@ def bytes_beyond(
         model (StreamingSegmentor): Stays as it is.
         settings (StreamSettings): How scenes are predicted.
         window (tuple[int]): ``(h, w)`` in pixels of the scene.
-        width (int): Of the scene in pixels.
+        shape (tuple[int]): ``(H, W)`` of the scene in pixels.
         bands (int): Of the scene.
 
     Returns:
@@ -126,7 +126,7 @@ def bytes_beyond(
     """
     own, largest = _seen_size(model, window), plan.size
     logits = plan.batch_size * _FLOAT * model.out_channels
-    rows = window[0] * width
+    rows = window[0] * shape[1]
     turning = len(SYMMETRIES[settings.tta]) > 1
     scaling = len(settings.tta_scales) > 1
     views = _bytes_of_views(model, own, plan.batch_size, bands)
@@ -158,8 +158,12 @@ def bytes_beyond(
         deciding = _DECIDED * rows
     after = max(turned, resizing, full + max(adding, deciding))
     network = plan.total - plan.parameters - plan.buffers
-    # The classes of rows before may still be in use; and windows are weighed.
-    always = rows + _FLOAT * (math.prod(window) + width)
+    # The classes of rows before may still be in use; rows and columns have
+    # weights, as do, unless they all count alike, the pixels of a window.
+    weights = sum(shape)
+    if settings.blend not in ('uniform', 'centre'):
+        weights += math.prod(window)
+    always = rows + _FLOAT * weights
     return always + max(averaging, after - network)
 
 
@@ -257,7 +261,7 @@ class StreamBudget:
             )
         plan = self._plans[key]
         return plan.total + bytes_beyond(
-            plan, model, settings, size, raster.shape[1], raster.bands
+            plan, model, settings, size, raster.shape, raster.bands
         )
 
     def _tell(

@@ -173,8 +173,7 @@ def _plan(
     )
     need = plan.total
     if job.mode == 'stream':
-        width = job.size[1]
-        need += bytes_beyond(plan, model, settings, window, width, channels)
+        need += bytes_beyond(plan, model, settings, window, job.size, channels)
         if settings.accumulate_on == 'device':
             need += band_bytes(settings, job.size, model.out_channels)
     return need, plan.reason
