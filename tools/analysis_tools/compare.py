@@ -103,9 +103,9 @@ def parse_args() -> argparse.Namespace:
         '--preset',
         choices=PRESETS,
         help='cpu: narrow networks, two hours on two cores; gpu: the '
-        'schedules of 20 000 iterations; cpu-wide: three of published widths '
-        'from the crops of cpu; hgn-parts: the narrow HGN with parts '
-        'left out or exchanged',
+        'schedules of 20 000 iterations; cpu-wide: HGN and two others of '
+        'published widths, from the crops of cpu; hgn-parts: the narrow HGN '
+        'with parts left out or exchanged',
     )
     budget = parser.add_mutually_exclusive_group()
     budget.add_argument(
