@@ -17,11 +17,7 @@ from ..memory.plan import describe
 from ..memory.search import largest_fitting
 from ..memory.trial import Work, try_step
 from ..models.segmentors import streaming_config, streaming_type
-from ..models.segmentors.budget import (
-    at_largest_scale,
-    bytes_beyond,
-    network_size,
-)
+from ..models.segmentors.budget import bytes_beyond, plan_windows
 from ..streaming import StreamSettings
 from ..streaming.fit import band_bytes, fit_settings
 from ..tiling import parse_views
@@ -381,7 +377,7 @@ class Planner:
         names = accepted(
             heavy_modules(
                 self._model_with(best),
-                self._seen(self.crop_size),
+                self.crop_size,
                 self.batch_size,
                 self._work(self.counts),
             ),
@@ -506,33 +502,31 @@ class Planner:
         counts: int,
         savings: Savings,
     ) -> MemoryPlan:
-        """Plan a batch of windows of the scene."""
+        """Plan a batch of windows of the scene, or of crops as seen."""
+        if self.mode == 'predict':
+            return plan_windows(
+                self.model,
+                replace(self.settings, batch_size=batch_size),
+                self._window(size),
+                self._channels,
+                self.precision,
+            )
         work = self._work(counts)
         if savings:
             # Not measured where this fails: on real tensors, modules that
             # cannot be computed again may do anything.
             return _plan_on_fakes(
-                self._model_with(savings), self._seen(size), batch_size, work
+                self._model_with(savings), size, batch_size, work
             )
-        model = self.model
-        if self.mode == 'predict':
-            model = at_largest_scale(model, self.settings)
         return plan_memory(
-            model,
-            self._seen(size),
+            self.model,
+            size,
             batch_size,
             work.mode,
             work.precision,
             work.optimizer,
             work.channels,
         )
-
-    def _seen(self, size: tuple[int, int]) -> tuple[int, int]:
-        """Return the size at which the network sees windows."""
-        if self.mode == 'train':
-            # Crops are given as the preprocessor pads them to: as seen.
-            return size
-        return network_size(self.model, self.settings, self._window(size))
 
     def _read_scale(self) -> float:
         """Return the scale at which training's pipeline reads windows."""

@@ -47,22 +47,32 @@ def check_budget(budget: Union[str, int, float]) -> None:
         raise ValueError(f'test_cfg.{error}') from None
 
 
-def network_size(
+def plan_windows(
     model: 'StreamingSegmentor',
     settings: StreamSettings,
     window: tuple[int, int],
-) -> tuple[int, int]:
-    """Return the largest size at which a network sees a window.
+    bands: int,
+    precision: str,
+) -> MemoryPlan:
+    """Plan the network for a batch of windows, as large as it sees them.
 
     Args:
-        model (StreamingSegmentor): With ``views``.
-        settings (StreamSettings): With ``tta_scales``.
+        model (StreamingSegmentor): Stays as it is.
+        settings (StreamSettings): With ``batch_size`` and ``tta_scales``.
         window (tuple[int]): ``(h, w)`` in pixels of the scene.
+        bands (int): Of the scene.
+        precision (str): ``'fp32'``, ``'fp16'`` or ``'bf16'``.
 
     Returns:
-        tuple[int]: ``(h, w)`` in pixels.
+        MemoryPlan: Of the network alone, see :func:`bytes_beyond`.
     """
-    return _scaled(_seen_size(model, window), settings)
+    return plan_memory(
+        _at_largest_scale(model, settings),
+        _scaled(_seen_size(model, window), settings),
+        settings.batch_size,
+        precision=precision,
+        channels=bands,
+    )
 
 
 def _scaled(
@@ -73,20 +83,10 @@ def _scaled(
     return tuple(max(round(side * scale), 1) for side in size)
 
 
-def at_largest_scale(
+def _at_largest_scale(
     model: 'StreamingSegmentor', settings: StreamSettings
 ) -> 'StreamingSegmentor':
-    """Return a model to plan the network with.
-
-    Test-time augmentation scales views whose size is fixed, too.
-
-    Args:
-        model (StreamingSegmentor): Stays as it is.
-        settings (StreamSettings): With ``tta_scales``.
-
-    Returns:
-        StreamingSegmentor: The same parts, with views as large as they get.
-    """
+    """Scale views of a fixed size, as test-time augmentation does, too."""
     double = copy.copy(model)
     double.views = {
         name: view
@@ -113,8 +113,7 @@ def bytes_beyond(
     in it.
 
     Args:
-        plan (MemoryPlan): Of the model :func:`at_largest_scale`, and of a
-            batch of windows at :func:`network_size`.
+        plan (MemoryPlan): From :func:`plan_windows`.
         model (StreamingSegmentor): Stays as it is.
         settings (StreamSettings): How scenes are predicted.
         window (tuple[int]): ``(h, w)`` in pixels of the scene.
@@ -131,7 +130,7 @@ def bytes_beyond(
     scaling = len(settings.tta_scales) > 1
     views = _bytes_of_views(model, own, plan.batch_size, bands)
     scaled = _bytes_of_views(
-        at_largest_scale(model, settings), largest, plan.batch_size, bands
+        _at_largest_scale(model, settings), largest, plan.batch_size, bands
     )
     predicted = logits * math.prod(largest)
     found = logits * math.prod(own)
@@ -247,17 +246,14 @@ class StreamBudget:
             settings = replace(settings, accumulate_on='device')
         # A small scene is one window.
         size = tuple(map(min, settings.crop_size, raster.shape))
-        batch = settings.batch_size
-        seen = network_size(model, settings, size)
         precision = model.execution.precision
-        key = seen, max(settings.tta_scales), batch, raster.bands, precision
+        key = (
+            *(size, settings.batch_size, max(settings.tta_scales)),
+            *(raster.bands, precision),
+        )
         if key not in self._plans:
-            self._plans[key] = plan_memory(
-                at_largest_scale(model, settings),
-                seen,
-                batch,
-                precision=precision,
-                channels=raster.bands,
+            self._plans[key] = plan_windows(
+                model, settings, size, raster.bands, precision
             )
         plan = self._plans[key]
         return plan.total + bytes_beyond(

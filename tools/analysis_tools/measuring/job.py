@@ -9,7 +9,7 @@ import subprocess
 import time
 import traceback
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,11 +28,7 @@ from mmseg_uhr.memory import Meter, model_cost, plan_memory
 from mmseg_uhr.memory.inputs import make_inputs
 from mmseg_uhr.memory.trial import PRECISIONS
 from mmseg_uhr.models.segmentors import Execution
-from mmseg_uhr.models.segmentors.budget import (
-    at_largest_scale,
-    bytes_beyond,
-    network_size,
-)
+from mmseg_uhr.models.segmentors.budget import bytes_beyond, plan_windows
 from mmseg_uhr.streaming import StreamSettings
 from mmseg_uhr.streaming.fit import band_bytes
 from mmseg_uhr.streaming.out_of_memory import is_out_of_memory
@@ -158,24 +154,24 @@ def _plan(
     job: Job, model: nn.Module, window: tuple[int, int], images: int
 ) -> tuple[int, str]:
     """Return the planned bytes of a batch, and why they are a guess."""
-    channels, seen = channels_of(model), seen_size(model, window)
-    planned = model
-    if job.mode == 'stream':
-        settings = StreamSettings.from_test_cfg(model.test_cfg)
-        seen = network_size(model, settings, window)
-        planned = at_largest_scale(model, settings)
-    plan = plan_memory(
-        planned,
-        seen,
-        images,
-        precision=job.precision,
-        channels=channels,
+    channels = channels_of(model)
+    if job.mode != 'stream':
+        plan = plan_memory(
+            model,
+            seen_size(model, window),
+            images,
+            precision=job.precision,
+            channels=channels,
+        )
+        return plan.total, plan.reason
+    settings = replace(
+        StreamSettings.from_test_cfg(model.test_cfg), batch_size=images
     )
+    plan = plan_windows(model, settings, window, channels, job.precision)
     need = plan.total
-    if job.mode == 'stream':
-        need += bytes_beyond(plan, model, settings, window, job.size, channels)
-        if settings.accumulate_on == 'device':
-            need += band_bytes(settings, job.size, model.out_channels)
+    need += bytes_beyond(plan, model, settings, window, job.size, channels)
+    if settings.accumulate_on == 'device':
+        need += band_bytes(settings, job.size, model.out_channels)
     return need, plan.reason
 
 
