@@ -7,7 +7,9 @@ env_cfg = dict(
 )
 default_hooks = dict(
     timer=dict(type='IterTimerHook'),
-    logger=dict(type='LoggerHook', interval=50, log_metric_by_epoch=False),
+    logger=dict(
+        type='mmseg_uhr.LoggerHook', interval=50, log_metric_by_epoch=False
+    ),
     param_scheduler=dict(type='ParamSchedulerHook'),
     checkpoint=dict(
         type='mmseg_uhr.CheckpointHook', by_epoch=False, interval=4000

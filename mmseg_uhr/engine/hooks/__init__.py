@@ -2,6 +2,7 @@
 
 from .checkpoint import CheckpointHook
 from .hard_windows import HardWindowHook
+from .logger import LoggerHook
 from .memory_budget_hook import MemoryBudgetHook
 from .rank_mean import RankMeanHook
 from .time_budget import TimeBudgetHook
@@ -10,6 +11,7 @@ from .visualization import UHRVisualizationHook
 __all__ = [
     'CheckpointHook',
     'HardWindowHook',
+    'LoggerHook',
     'MemoryBudgetHook',
     'RankMeanHook',
     'TimeBudgetHook',
